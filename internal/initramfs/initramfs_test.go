@@ -1,0 +1,51 @@
+package initramfs_test
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"banger/internal/initramfs"
+)
+
+func build(t *testing.T) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	err := initramfs.Build(&buf, []byte("#!init"), []initramfs.Module{{Name: "virtio_mmio", Data: []byte("one")}, {Name: "overlay", Data: []byte("three")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestArchiveIsReproducible(t *testing.T) {
+	if !bytes.Equal(build(t), build(t)) {
+		t.Error("two builds of the same input differ")
+	}
+}
+
+func TestCpioReadsTheArchive(t *testing.T) {
+	cpio, err := exec.LookPath("cpio")
+	if err != nil {
+		t.Skip("there is no cpio to read the archive with")
+	}
+	z, err := zstd.NewReader(bytes.NewReader(build(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	cmd := exec.Command(cpio, "-tv", "--quiet")
+	cmd.Stdin = z
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"5,   1", "dev/console", "-rwxr-xr-x", "modules/000-virtio_mmio.ko", "modules/001-overlay.ko"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("cpio does not show %q:\n%s", want, out)
+		}
+	}
+}
