@@ -25,10 +25,10 @@ var layers = [][]string{
 		"internal/base/atomicfile", "internal/base/errs", "internal/base/paths", "internal/base/progress", "internal/base/undo", "internal/base/version",
 		"internal/guestbin",
 	},
-	{"internal/apierr", "internal/guestabi", "internal/vm"}, // vocabulary
+	{"internal/guestabi", "internal/vm"}, // vocabulary
 	{ // mechanisms
 		"internal/bzimage", "internal/debian", "internal/diskimage", "internal/doctor", "internal/guestlink", "internal/initramfs",
-		"internal/kmod", "internal/mmdebstrap", "internal/vmm", "internal/vmm/qemu", "internal/vmm/vmmtest",
+		"internal/kmod", "internal/mmdebstrap", "internal/rpc", "internal/vmm", "internal/vmm/qemu", "internal/vmm/vmmtest",
 	},
 	{ // services and parts
 		"internal/cli/client", "internal/cli/term",
@@ -37,7 +37,7 @@ var layers = [][]string{
 	},
 	{"internal/daemon/server"}, // edges
 	{"internal/cli", "internal/daemon", "internal/guest", "internal/shim"}, // roots
-	{"bench/boot", "cmd/banger", "cmd/banger-init"},                        // mains
+	{"bench/boot", "bench/boot/poweroff", "cmd/banger", "cmd/banger-init"}, // mains
 }
 
 // sideways lists the imports allowed within a layer.

@@ -1,0 +1,89 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+
+	bangerv1 "banger/api/banger/v1"
+	"banger/internal/base/errs"
+)
+
+// codes gives each kind its code on the wire. The kind itself travels in the
+// detail; the code is for other clients.
+var codes = map[errs.Kind]connect.Code{
+	errs.Internal:    connect.CodeInternal,
+	errs.Invalid:     connect.CodeInvalidArgument,
+	errs.NotFound:    connect.CodeNotFound,
+	errs.Exists:      connect.CodeAlreadyExists,
+	errs.Conflict:    connect.CodeFailedPrecondition,
+	errs.Unavailable: connect.CodeUnavailable,
+	errs.Timeout:     connect.CodeDeadlineExceeded,
+	errs.Canceled:    connect.CodeCanceled,
+}
+
+// sendErrors makes every error of a handler a Connect error with an ErrorDetail.
+func sendErrors(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		return toWire(next(ctx, spec, stream))
+	}
+}
+
+func toWire(err error) error {
+	if err == nil {
+		return nil
+	}
+	// An error of Connect's own, such as a message that is too large, stays as it is.
+	if _, ok := errors.AsType[*connect.Error](err); ok {
+		return err
+	}
+	kind := errs.KindOf(err)
+	wire := connect.NewError(codes[kind], err.Error()).WithCause(err)
+	detail, detailErr := connectproto.NewErrorDetail(&bangerv1.ErrorDetail{Kind: string(kind), Hint: errs.HintOf(err)})
+	if detailErr != nil {
+		return wire
+	}
+	return wire.WithDetail(detail)
+}
+
+// receiveErrors gives every error of a call its kind and hint back.
+func receiveErrors(next connect.ClientFunc) connect.ClientFunc {
+	return func(ctx context.Context, spec connect.Spec) (connect.ClientStream, error) {
+		s, err := next(ctx, spec)
+		if err != nil {
+			return nil, fromWire(err)
+		}
+		return clientStream{s}, nil
+	}
+}
+
+type clientStream struct{ connect.ClientStream }
+
+func (s clientStream) SendHeaders() error    { return fromWire(s.ClientStream.SendHeaders()) }
+func (s clientStream) Send(msg any) error    { return fromWire(s.ClientStream.Send(msg)) }
+func (s clientStream) Receive(msg any) error { return fromWire(s.ClientStream.Receive(msg)) }
+
+func fromWire(err error) error {
+	wire, ok := errors.AsType[*connect.Error](err)
+	if !ok || errors.Is(err, io.EOF) {
+		return err
+	}
+	for _, d := range wire.Details() {
+		msg, err := connectproto.UnmarshalErrorDetail(d)
+		if err != nil {
+			continue
+		}
+		if detail, ok := msg.(*bangerv1.ErrorDetail); ok && codes[errs.Kind(detail.GetKind())] != 0 {
+			return &errs.Error{Kind: errs.Kind(detail.GetKind()), Err: errors.New(wire.Message()), Hint: detail.GetHint()}
+		}
+	}
+	for kind, code := range codes {
+		if code == wire.Code() {
+			return &errs.Error{Kind: kind, Err: err}
+		}
+	}
+	return &errs.Error{Kind: errs.Internal, Err: err}
+}
