@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"banger/internal/initramfs"
+	"banger/internal/vmm/qemu"
 )
 
 // bareQEMU returns a run of QEMU with banger's kernel and hardware, but without
@@ -44,10 +45,13 @@ func (b *bench) bareQEMU(ctx context.Context) (func(context.Context) error, erro
 	if err := initramfs.Build(f, program, nil); err != nil {
 		return nil, err
 	}
-	accel := "tcg,thread=multi"
-	if kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
-		kvm.Close()
-		accel = "kvm"
+	host, err := (&qemu.Driver{}).Probe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	accel := host.Accelerator
+	if accel == "tcg" {
+		accel += ",thread=multi"
 	}
 	khz, err := hostKHz()
 	if err != nil {

@@ -75,6 +75,14 @@ type VM struct {
 	StartedAt time.Time
 }
 
+// Operation is a journal entry: an action on a VM that has begun and not ended.
+type Operation struct {
+	VM     ID
+	Action string
+	// Step is the last step that has begun.
+	Step string
+}
+
 // Image is the record of an image on disk.
 type Image struct {
 	Name string

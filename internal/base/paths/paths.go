@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"banger/internal/base/errs"
@@ -109,6 +110,11 @@ func (d Dirs) DaemonSocket() string { return filepath.Join(d.Runtime, "daemon.so
 
 // Images holds one "<digest>.ext4" for each image, and "staging/".
 func (d Dirs) Images() string { return filepath.Join(d.State, "images") }
+
+// BaseDisk is the disk of an image by its digest, with or without "sha256:".
+func (d Dirs) BaseDisk(digest string) string {
+	return filepath.Join(d.Images(), strings.TrimPrefix(digest, "sha256:")+".ext4")
+}
 
 // Kernels holds one folder for each kernel, named by its release.
 func (d Dirs) Kernels() string { return filepath.Join(d.State, "kernels") }

@@ -44,7 +44,7 @@ func TestRecordsSurviveReopening(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "odd ?#% name.db")
 	db := open(t, path)
 	v := sample("a1", "one")
-	op := statedb.Operation{VM: "a1", Action: "create", Step: "row"}
+	op := vm.Operation{VM: "a1", Action: "create", Step: "row"}
 	must(t, db.InsertVM(t.Context(), v, op))
 	img := vm.Image{Name: "img", Digest: "sha256:d", Path: "/p", Bytes: 3, Source: "s", CreatedAt: time.Unix(7, 8)}
 	k := vm.Kernel{Release: "6.12", Version: "6.12-1", Digest: "sha256:e", Path: "/k", ModulesDisk: "/m", ModulesDir: "/d", Bytes: 4, Source: "t", CreatedAt: time.Unix(9, 1)}
@@ -64,7 +64,7 @@ func TestRecordsSurviveReopening(t *testing.T) {
 	must(t, err)
 	ops, err := db.Operations(t.Context())
 	must(t, err)
-	if d := cmp.Diff([]any{vms, images, kernels, ops}, []any{[]vm.VM{v}, []vm.Image{img}, []vm.Kernel{k}, []statedb.Operation{op}}); d != "" {
+	if d := cmp.Diff([]any{vms, images, kernels, ops}, []any{[]vm.VM{v}, []vm.Image{img}, []vm.Kernel{k}, []vm.Operation{op}}); d != "" {
 		t.Error(d)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -74,8 +74,8 @@ func TestRecordsSurviveReopening(t *testing.T) {
 
 func TestNamesAreUniqueAndImagesInUseStay(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "db"))
-	must(t, db.InsertVM(t.Context(), sample("a1", "one"), statedb.Operation{VM: "a1"}))
-	err := db.InsertVM(t.Context(), sample("a2", "one"), statedb.Operation{VM: "a2"})
+	must(t, db.InsertVM(t.Context(), sample("a1", "one"), vm.Operation{VM: "a1"}))
+	err := db.InsertVM(t.Context(), sample("a2", "one"), vm.Operation{VM: "a2"})
 	if errs.KindOf(err) != errs.Exists {
 		t.Errorf("a second VM of one name: %v", err)
 	}

@@ -13,16 +13,8 @@ import (
 	"banger/internal/vm"
 )
 
-// Operation is a journal row: an action on a VM that has begun and not ended.
-type Operation struct {
-	VM     vm.ID
-	Action string
-	// Step is the last step that has begun.
-	Step string
-}
-
 // InsertVM adds a VM and its first operation. A name in use is an errs.Exists.
-func (db *DB) InsertVM(ctx context.Context, v vm.VM, op Operation) error {
+func (db *DB) InsertVM(ctx context.Context, v vm.VM, op vm.Operation) error {
 	err := db.tx(ctx, func(tx *sql.Tx) error {
 		s := v.Spec
 		if _, err := tx.ExecContext(ctx, `INSERT INTO vms (id, name, image, image_digest, kernel, vcpus, memory, system_disk, work_disk, remove_on_stop, state, reason, created_at, started_at)
@@ -82,11 +74,11 @@ func (db *DB) VMs(ctx context.Context) ([]vm.VM, error) {
 }
 
 // Journal records that a step of an action begins.
-func (db *DB) Journal(ctx context.Context, op Operation) error {
+func (db *DB) Journal(ctx context.Context, op vm.Operation) error {
 	return db.tx(ctx, func(tx *sql.Tx) error { return begin(ctx, tx, op) })
 }
 
-func begin(ctx context.Context, tx *sql.Tx, op Operation) error {
+func begin(ctx context.Context, tx *sql.Tx, op vm.Operation) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO operations (vm_id, action, step, started_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (vm_id) DO UPDATE SET action = excluded.action, step = excluded.step`, op.VM, op.Action, op.Step, time.Now().UnixNano())
 	return err
@@ -99,8 +91,8 @@ func (db *DB) EndOperation(ctx context.Context, id vm.ID) error {
 }
 
 // Operations returns the operations that have begun and not ended.
-func (db *DB) Operations(ctx context.Context) ([]Operation, error) {
-	return query(ctx, db, func(r *sql.Rows) (op Operation, err error) {
+func (db *DB) Operations(ctx context.Context) ([]vm.Operation, error) {
+	return query(ctx, db, func(r *sql.Rows) (op vm.Operation, err error) {
 		return op, r.Scan(&op.VM, &op.Action, &op.Step)
 	}, "SELECT vm_id, action, step FROM operations ORDER BY started_at")
 }

@@ -162,7 +162,7 @@ func exitOf(state *os.ProcessState, reason, stderr string) vmm.Exit {
 	status, _ := state.Sys().(syscall.WaitStatus)
 	switch {
 	case status.Signaled():
-		return vmm.Exit{Cause: vmm.ExitSignal, Detail: status.Signal().String()}
+		return vmm.Exit{Cause: vmm.ExitSignal, Detail: strings.TrimSpace(status.Signal().String() + " " + stderr)}
 	case status.ExitStatus() != 0:
 		return vmm.Exit{Cause: vmm.ExitFailure, Detail: strings.TrimSpace(fmt.Sprintf("exit status %d: %s", status.ExitStatus(), stderr))}
 	case reason == "guest-reset":

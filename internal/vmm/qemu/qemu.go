@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -90,6 +91,7 @@ func (d *Driver) version(ctx context.Context, binary string) (string, error) {
 	return string(m[1]), nil
 }
 
+// kvmUsable says why /dev/kvm cannot be used, or nil.
 func kvmUsable() error {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	switch {
@@ -100,7 +102,24 @@ func kvmUsable() error {
 	case err != nil:
 		return fmt.Errorf("%w: guests are emulated", err)
 	}
-	return f.Close()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil && !hardwareVirtualization(string(info)) {
+		return errors.New("/dev/kvm is there, but the CPU has neither vmx nor svm: guests are emulated")
+	}
+	return nil
+}
+
+// hardwareVirtualization looks for the CPU's flag. Some nested hosts offer a
+// /dev/kvm without it (kvm-pvm), on which an unmodified kernel does not boot.
+func hardwareVirtualization(cpuinfo string) bool {
+	for line := range strings.Lines(cpuinfo) {
+		if key, flags, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "flags" {
+			return slices.ContainsFunc(strings.Fields(flags), func(f string) bool { return f == "vmx" || f == "svm" })
+		}
+	}
+	return false
 }
 
 // Create prepares the channels of a machine.
