@@ -22,7 +22,7 @@ const module = "banger"
 var layers = [][]string{
 	{ // contracts and leaves
 		"api/banger/v1", "api/banger/v1/bangerv1connect", "api/shim/v1", "api/shim/v1/shimv1connect", "api/guest/v1", "api/guest/v1/guestv1connect",
-		"internal/base/atomicfile", "internal/base/errs", "internal/base/paths", "internal/base/progress", "internal/base/undo", "internal/base/version",
+		"internal/base/atomicfile", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/progress", "internal/base/undo", "internal/base/version",
 		"internal/guestbin",
 	},
 	{"internal/guestabi", "internal/vm"}, // vocabulary
@@ -32,7 +32,7 @@ var layers = [][]string{
 	},
 	{ // services and parts
 		"internal/cli/client", "internal/cli/term",
-		"internal/daemon/images", "internal/daemon/kernels", "internal/daemon/lifecycle", "internal/daemon/statedb",
+		"internal/daemon/images", "internal/daemon/kernels", "internal/daemon/lifecycle", "internal/daemon/shims", "internal/daemon/statedb",
 		"internal/guest/agent", "internal/guest/boot",
 	},
 	{"internal/daemon/server"}, // edges
@@ -45,10 +45,11 @@ var sideways = map[string][]string{
 	"api/banger/v1/bangerv1connect": {"api/banger/v1"},
 	"api/shim/v1/shimv1connect":     {"api/shim/v1"},
 	"api/guest/v1/guestv1connect":   {"api/guest/v1"},
+	"internal/base/flight":          {"internal/base/progress"},
 	"internal/base/paths":           {"internal/base/errs"},
 	"internal/guestbin":             {"internal/base/errs"},
 	"internal/vmm/qemu":             {"internal/vmm"},
-	"internal/vmm/vmmtest":          {"internal/vmm"},
+	"internal/vmm/vmmtest":          {"internal/guestlink", "internal/rpc", "internal/vmm"},
 }
 
 // forbidden names what a package must not reach, even through others.

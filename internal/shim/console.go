@@ -16,8 +16,8 @@ const (
 	maxLogPart = 4 << 20
 	// recent is how much an attaching client sees of what came before.
 	recent = 8 << 10
-	// backlog is how many pieces a client may be behind before it misses some.
-	backlog = 256
+	// maxBehind is how far a client may be behind before it misses the oldest output.
+	maxBehind = 256 << 10
 )
 
 // console reads the guest's serial console for as long as the VMM lives, logs
@@ -32,11 +32,11 @@ type console struct {
 	log     *os.File
 	logged  int64
 	ring    []byte
-	clients map[chan []byte]struct{}
+	clients map[*viewer]struct{}
 }
 
 func newConsole(files paths.VM, rw io.ReadWriter) *console {
-	return &console{files: files, rw: rw, clients: map[chan []byte]struct{}{}}
+	return &console{files: files, rw: rw, clients: map[*viewer]struct{}{}}
 }
 
 // start begins to read; the log of an earlier run becomes the old part.
@@ -75,15 +75,8 @@ func (c *console) show(data []byte) {
 	if over := len(c.ring) - recent; over > 0 {
 		c.ring = append(c.ring[:0], c.ring[over:]...)
 	}
-	if len(c.clients) == 0 {
-		return
-	}
-	piece := append([]byte(nil), data...)
-	for client := range c.clients {
-		select {
-		case client <- piece:
-		default:
-		}
+	for v := range c.clients {
+		v.add(data)
 	}
 }
 
@@ -97,20 +90,55 @@ func (c *console) rotate() {
 	c.logged = 0
 }
 
-// attach returns a channel of output, recent output first. The caller calls leave.
-func (c *console) attach() (out <-chan []byte, leave func()) {
+// attach returns a viewer that has the recent output. The caller calls leave.
+func (c *console) attach() (v *viewer, leave func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ch := make(chan []byte, backlog)
-	if len(c.ring) > 0 {
-		ch <- append([]byte(nil), c.ring...)
-	}
-	c.clients[ch] = struct{}{}
-	return ch, func() {
+	v = &viewer{more: make(chan struct{}, 1)}
+	v.add(c.ring)
+	c.clients[v] = struct{}{}
+	return v, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.clients, ch)
+		delete(c.clients, v)
 	}
+}
+
+// viewer is what one attached client has not seen yet.
+type viewer struct {
+	// more has a token whenever there is something to take.
+	more chan struct{}
+
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (v *viewer) add(data []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.buf = append(v.buf, data...)
+	if over := len(v.buf) - maxBehind; over > 0 {
+		v.buf = append(v.buf[:0], v.buf[over:]...)
+	}
+	select {
+	case v.more <- struct{}{}:
+	default:
+	}
+}
+
+// take returns at most guestabi.MaxChunk of it.
+func (v *viewer) take() []byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := min(len(v.buf), guestabi.MaxChunk)
+	data := append([]byte(nil), v.buf[:n]...)
+	if v.buf = v.buf[n:]; len(v.buf) > 0 {
+		select {
+		case v.more <- struct{}{}:
+		default:
+		}
+	}
+	return data
 }
 
 // drain waits until everything that a dead VMM wrote is in the log.

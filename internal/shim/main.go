@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -34,8 +35,12 @@ const (
 // maxConfig bounds the configuration on standard input.
 const maxConfig = 1 << 20
 
-// Main runs the process and returns its exit status.
-func Main() int {
+// Main runs the process and returns its exit status. The configuration names one
+// of the drivers; with none given, they are those of the product.
+func Main(drivers ...vmm.Driver) int {
+	if len(drivers) == 0 {
+		drivers = []vmm.Driver{&qemu.Driver{}}
+	}
 	// A terminal's hang-up and Ctrl-C are not for a process that outlives it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
 	// The shim is small and long-lived: memory counts, the collector's time does not.
@@ -44,7 +49,7 @@ func Main() int {
 	lock := os.NewFile(fdLock, "lock")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	err := runFrom(ctx, os.Stdin, lock, func(err error) {
+	err := runFrom(ctx, drivers, os.Stdin, lock, func(err error) {
 		text := "ok"
 		if err != nil {
 			text = err.Error()
@@ -58,14 +63,8 @@ func Main() int {
 	return 0
 }
 
-// drivers are the VMM drivers by name.
-func drivers() map[string]vmm.Driver {
-	q := &qemu.Driver{}
-	return map[string]vmm.Driver{q.Name(): q}
-}
-
 // runFrom reads the configuration and runs the VM; ready is called exactly once.
-func runFrom(ctx context.Context, config io.Reader, lock *os.File, ready func(error)) error {
+func runFrom(ctx context.Context, drivers []vmm.Driver, config io.Reader, lock *os.File, ready func(error)) error {
 	text, err := io.ReadAll(io.LimitReader(config, maxConfig+1))
 	if err == nil && len(text) > maxConfig {
 		err = errors.New("it is too large")
@@ -79,8 +78,8 @@ func runFrom(ctx context.Context, config io.Reader, lock *os.File, ready func(er
 		ready(err)
 		return err
 	}
-	driver, ok := drivers()[c.GetDriver()]
-	if !ok {
+	i := slices.IndexFunc(drivers, func(d vmm.Driver) bool { return d.Name() == c.GetDriver() })
+	if i < 0 {
 		err := fmt.Errorf("there is no VMM driver %q", c.GetDriver())
 		ready(err)
 		return err
@@ -92,7 +91,7 @@ func runFrom(ctx context.Context, config io.Reader, lock *os.File, ready func(er
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(logFile, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	err = Run(ctx, Options{Config: &c, Driver: driver, Lock: lock, Log: log, VMMLog: logFile, Ready: ready})
+	err = Run(ctx, Options{Config: &c, Driver: drivers[i], Lock: lock, Log: log, VMMLog: logFile, Ready: ready})
 	if err != nil {
 		log.Error("the shim failed", "err", err)
 	}

@@ -146,8 +146,8 @@ func (s *service) Console(ctx context.Context, stream shimv1connect.ShimServiceC
 	}()
 	for {
 		select {
-		case data := <-out:
-			if err := stream.Send(&shimv1.ConsoleResponse{Data: data}); err != nil {
+		case <-out.more:
+			if err := stream.Send(&shimv1.ConsoleResponse{Data: out.take()}); err != nil {
 				return err
 			}
 		case err := <-typed:

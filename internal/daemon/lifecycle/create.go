@@ -256,6 +256,6 @@ func (m *Manager) shimConfig(ctx context.Context, v vm.VM, hold bool) (*shimv1.C
 			{Id: "work", Path: files.WorkDisk()},
 			{Id: "modules", Path: kernel.ModulesDisk, ReadOnly: true},
 		},
-		AnnounceTimeoutMs: announceTimeout.Milliseconds(), Hold: hold,
+		AnnounceTimeoutMs: m.AnnounceTimeout.Milliseconds(), Hold: hold,
 	}, nil
 }

@@ -85,11 +85,14 @@ type Options struct {
 	DefaultImage string
 	HostCPUs     int
 	HostMemory   vm.Size
+	// AnnounceTimeout bounds a boot, up to the agent's announcement; 0 means 180 s.
+	AnnounceTimeout time.Duration
 }
 
 // Bounds of a VM's transitions.
 const (
-	// announceTimeout bounds a boot, up to the agent's announcement.
+	// announceTimeout is the default of Options.AnnounceTimeout: an emulated guest
+	// on a busy host is slow.
 	announceTimeout = 180 * time.Second
 	// defaultStop bounds an orderly shutdown.
 	defaultStop = 60 * time.Second
@@ -114,6 +117,9 @@ type Manager struct {
 // New returns a Manager that knows all VMs of the store, each in its true state:
 // what had begun when the last daemon died is adopted, finished or taken back.
 func New(ctx context.Context, o Options) (*Manager, error) {
+	if o.AnnounceTimeout == 0 {
+		o.AnnounceTimeout = announceTimeout
+	}
 	m := &Manager{Options: o, actors: map[vm.ID]*actor{}}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.recover(ctx); err != nil {

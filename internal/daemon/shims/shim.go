@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	shimv1 "banger/api/shim/v1"
 	"banger/api/shim/v1/shimv1connect"
 	"banger/internal/base/errs"
@@ -26,7 +28,10 @@ type Shim struct {
 	updates chan *shimv1.Status
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when watch has ended
-	reaped  <-chan struct{}
+	// reaped is closed when the process has been waited for; nil for a shim that an
+	// earlier daemon started, which pidfd stands for.
+	reaped <-chan struct{}
+	pidfd  int
 
 	mu   sync.Mutex
 	last *shimv1.Status
@@ -56,6 +61,11 @@ func (s *Shims) connect(ctx context.Context, files paths.VM, reaped <-chan struc
 		return nil, fmt.Errorf("cannot reach the shim: %w", err)
 	}
 	sh.last = first.GetStatus()
+	if reaped == nil { // not our child: a descriptor tells of its end
+		if sh.pidfd, err = unix.PidfdOpen(int(sh.last.GetShimPid()), 0); err != nil {
+			sh.pidfd = -1 // gone already
+		}
+	}
 	sh.updates <- first.GetStatus()
 	go sh.watch(watchCtx, stream)
 	return sh, nil
@@ -71,6 +81,11 @@ type receiver interface {
 func (sh *Shim) watch(ctx context.Context, stream receiver) {
 	defer close(sh.done)
 	defer close(sh.updates)
+	defer func() {
+		if sh.reaped == nil && sh.pidfd >= 0 {
+			_ = unix.Close(sh.pidfd)
+		}
+	}()
 	defer sh.client.Close()
 	for {
 		r, err := stream.Receive()
@@ -93,9 +108,7 @@ func (sh *Shim) watch(ctx context.Context, stream receiver) {
 	if err := sh.shims.waitUnlocked(sh.files.Lock()); err != nil {
 		sh.shims.log.Error("the VM's lock", "err", err)
 	}
-	if sh.reaped != nil {
-		<-sh.reaped
-	}
+	sh.waitProcess()
 	last := readExit(sh.files.Exit())
 	if last == nil {
 		sh.mu.Lock()
@@ -107,6 +120,23 @@ func (sh *Shim) watch(ctx context.Context, stream receiver) {
 		sh.shims.log.Error("cannot remove the VM's sockets", "err", err)
 	}
 	sh.updates <- last
+}
+
+// waitProcess waits for the end of a shim that has let go of the lock.
+func (sh *Shim) waitProcess() {
+	if sh.reaped != nil {
+		<-sh.reaped
+		return
+	}
+	if sh.pidfd < 0 {
+		return
+	}
+	for deadline := time.Now().Add(attachTimeout); time.Now().Before(deadline); {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(sh.pidfd), Events: unix.POLLIN}}, int(attachTimeout.Milliseconds()))
+		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+			return
+		}
+	}
 }
 
 // Updates carries each status; the one with PHASE_EXITED comes last, when the VM's

@@ -240,7 +240,7 @@ func (m *machine) Close() error {
 	if closed {
 		return nil
 	}
-	return errors.Join(m.console.Close(), m.link.Close(), ignoreClosed(m.qmp.Close()))
+	return errors.Join(m.console.Close(), ignoreClosed(m.link.Close()), ignoreClosed(m.qmp.Close()))
 }
 
 func ignoreClosed(err error) error {
