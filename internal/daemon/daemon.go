@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -30,6 +29,7 @@ import (
 	"banger/internal/daemon/shims"
 	"banger/internal/daemon/statedb"
 	"banger/internal/diskimage"
+	"banger/internal/mmdebstrap"
 	"banger/internal/rpc"
 	"banger/internal/vm"
 	"banger/internal/vmm/qemu"
@@ -107,15 +107,14 @@ func run(ctx context.Context, log *slog.Logger, ready func()) (err error) {
 		return err
 	}
 	cleanup.Add(db.Close)
-	imageService, err := images.New(images.Options{Dirs: dirs, Store: db, Log: log, Catalog: catalog(dirs), FromTar: diskimage.FromTar})
+	imageService, err := images.New(ctx, images.Options{
+		Dirs: dirs, Store: db, Log: log, Catalog: catalog(), FromTar: diskimage.FromTar, RemoveAll: mmdebstrap.RemoveAll,
+	})
 	if err != nil {
 		return err
 	}
 	cleanup.Add(imageService.Close)
-	kernelService, err := kernels.New(kernels.Options{Dirs: dirs, Store: db, Log: log, FromTar: diskimage.FromTar})
-	if err != nil {
-		return err
-	}
+	kernelService := kernels.New(kernels.Options{Dirs: dirs, Store: db, Log: log, FromTar: diskimage.FromTar})
 	cleanup.Add(kernelService.Close)
 	memory, err := hostMemory()
 	if err != nil {

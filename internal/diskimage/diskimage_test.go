@@ -1,0 +1,368 @@
+package diskimage
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banger/internal/base/errs"
+	"banger/internal/vm"
+)
+
+// oracle returns a tool of e2fsprogs that judges what we made.
+func oracle(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return p
+		}
+	}
+	if slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "oracle") {
+		t.Fatalf("%s is not installed", name)
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(oracle(t, name), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func debugfs(t *testing.T, disk, command string) string {
+	t.Helper()
+	return output(t, "debugfs", "-R", command, disk)
+}
+
+// entry is one member of an archive; data is for regular files.
+type entry struct {
+	tar.Header
+	data string
+}
+
+func file(name, data string) entry {
+	return entry{tar.Header{Name: name, Mode: 0o644, Typeflag: tar.TypeReg}, data}
+}
+
+func link(name, target string) entry {
+	return entry{tar.Header{Name: name, Linkname: target, Mode: 0o777, Typeflag: tar.TypeSymlink}, ""}
+}
+
+func hardLink(name, target string) entry {
+	return entry{tar.Header{Name: name, Linkname: target, Typeflag: tar.TypeLink}, ""}
+}
+
+func dir(name string, mode int64) entry {
+	return entry{tar.Header{Name: name, Mode: mode, Typeflag: tar.TypeDir}, ""}
+}
+
+func archive(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		h := e.Header
+		if h.Typeflag == tar.TypeReg {
+			h.Size = int64(len(e.data))
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, e.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestRoundTrip(t *testing.T) {
+	long := strings.Repeat("n", 255)
+	capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	withXattrs := file("usr/bin/ping", "p")
+	withXattrs.PAXRecords = map[string]string{xattrPrefix + "security.capability": capability, xattrPrefix + "user.note": "hi", xattrPrefix + "bogus": "x"}
+	withACL := dir("acl", 0o755)
+	withACL.PAXRecords = map[string]string{xattrPrefix + "system.posix_acl_access": userACL()}
+	owned := file("owned", "")
+	owned.Uid, owned.Gid, owned.Mode = 70000, 4_000_000_000, 0o6751
+	owned.ModTime = time.Unix(1_700_000_000, 123_000_000)
+	owned.Format = tar.FormatPAX
+	ancient := file("ancient", "")
+	ancient.ModTime = time.Unix(-5, 0)
+	sock := file("sock", "")
+	sock.Mode |= 0o140000
+	data := archive(t,
+		entry{tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "x"}}, ""},
+		dir("./", 0o711),
+		hardLink("early", "usr/bin/sh"),
+		dir("usr/", 0o755), dir("usr/bin", 0o1777),
+		link("bin", "usr/bin"), link("abs", "/usr/../usr/./bin"), link("chain", "abs"),
+		file("bin/sh", "shell"), file("/abs/ls", "list"), file("./chain//cat", "cat"),
+		hardLink("hard", "bin/sh"), hardLink("bin/hard", "chain/ls"),
+		link("made", "in/the/making"), file("made/up", "u"),
+		file(long, "long"), link("far", strings.Repeat("t/", 200)),
+		withXattrs, withACL, owned, ancient, sock,
+		entry{tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 300, Mode: 0o666}, ""},
+		entry{tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o600}, ""},
+		dir("usr/", 0o750),
+		file("big", strings.Repeat("0123456789abcdef", 1<<16)),
+	)
+	disk := filepath.Join(t.TempDir(), "disk")
+	n, err := FromTar(t.Context(), disk, bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(disk)
+	if err != nil || info.Size() != n || info.Mode() != 0o400 {
+		t.Errorf("%v, %v, want %d bytes", info, err, n)
+	}
+	if out := output(t, "e2fsck", "-fn", disk); strings.Contains(strings.ToLower(out), "fix") {
+		t.Errorf("e2fsck complains:\n%s", out)
+	}
+	for path, want := range map[string]string{
+		"/usr/bin/sh": "shell", "/early": "shell", "/hard": "shell", "/usr/bin/ls": "list", "/usr/bin/hard": "list",
+		"/usr/bin/cat": "cat", "/in/the/making/up": "u", "/" + long: "long",
+	} {
+		if got := debugfs(t, disk, "cat "+path); !strings.HasSuffix(got, "\n"+want) {
+			t.Errorf("%s holds %q, not %q", path, got, want)
+		}
+	}
+	for path, want := range map[string][]string{
+		"/":             {"Mode:  0711"},
+		"/usr":          {"Type: directory    Mode:  0750"},
+		"/usr/bin":      {"Mode:  01777"},
+		"/bin":          {"Type: symlink", `Fast link dest: "usr/bin"`},
+		"/far":          {"Type: symlink", "Size: 400"},
+		"/hard":         {"Links: 3"},
+		"/owned":        {"Mode:  06751", "User: 70000", "Group: -294967296", "mtime: 0x6553f100:1d535300"}, // debugfs prints ids as signed
+		"/ancient":      {"mtime: 0x00000000:00000000"},
+		"/null":         {"Type: character special", "01:300"},
+		"/fifo":         {"Type: FIFO"},
+		"/usr/bin/ping": {"security.capability (20)", `user.note (2) = "hi"`},
+		"/acl":          {"system.posix_acl_access"},
+		"/big":          {"Size: 1048576"},
+	} {
+		got := debugfs(t, disk, "stat "+path)
+		for _, s := range want {
+			if !strings.Contains(got, s) {
+				t.Errorf("%s has no %q:\n%s", path, s, got)
+			}
+		}
+	}
+	for _, path := range []string{"sock", "pax_global_header"} {
+		if got := debugfs(t, disk, "stat /"+path); !strings.Contains(got, "File not found") {
+			t.Errorf("%s is there:\n%s", path, got)
+		}
+	}
+	if got := debugfs(t, disk, "ea_list /usr/bin/ping"); strings.Contains(got, "bogus") {
+		t.Error("an attribute of no namespace is there")
+	}
+}
+
+// userACL is "u::rwx,u:1000:r--,g::r-x,m::r-x,o::---" as getxattr(2) gives it.
+func userACL() string {
+	b := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range [][3]uint32{{1, 7, 0xffffffff}, {2, 4, 1000}, {4, 5, 0xffffffff}, {0x10, 5, 0xffffffff}, {0x20, 0, 0xffffffff}} {
+		b = binary.LittleEndian.AppendUint16(b, uint16(e[0]))
+		b = binary.LittleEndian.AppendUint16(b, uint16(e[1]))
+		b = binary.LittleEndian.AppendUint32(b, e[2])
+	}
+	return string(b)
+}
+
+func TestDiskACL(t *testing.T) {
+	got, err := diskACL(userACL())
+	// Version 1, then 4-byte entries, only the named user's with an id.
+	want := "\x01\x00\x00\x00" + "\x01\x00\x07\x00" + "\x02\x00\x04\x00\xe8\x03\x00\x00" + "\x04\x00\x05\x00" + "\x10\x00\x05\x00" + "\x20\x00\x00\x00"
+	if err != nil || got != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for _, bad := range []string{"", "\x02\x00\x00", "\x01\x00\x00\x00", "\x02\x00\x00\x00123", "\x02\x00\x00\x00\x99\x00\x00\x00\x00\x00\x00\x00"} {
+		if got, err := diskACL(bad); err == nil {
+			t.Errorf("%q became %q", bad, got)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	whole := archive(t, file("a", strings.Repeat("x", 2000)), file("b", "y"))
+	huge := file("huge", "")
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"empty":              {nil, "cut off"},
+		"garbage":            {bytes.Repeat([]byte("garbage!"), 1000), "invalid tar header"},
+		"cut in the data":    {whole[:1024], "cut off"},
+		"cut after an entry": {whole[:512+2048], "cut off"},
+		"cut in a header":    {whole[:512+2048+100], "cut off"},
+		"one zero block":     {whole[:512+2048+1024+512], "cut off"},
+		"data behind":        {append(slices.Clone(whole), "more"...), "after its end"},
+		"up and out":         {archive(t, file("a/../../b", "")), `".."`},
+		"up by a hard link":  {archive(t, file("a", ""), hardLink("b", "../a")), `".."`},
+		"unknown type":       {archive(t, entry{tar.Header{Name: "odd", Typeflag: 'Q'}, ""}), `"odd"`},
+		"twice":              {archive(t, file("a", "1"), file("a", "2")), `"a": it comes twice`},
+		"file as a folder":   {archive(t, file("a", "1"), file("a/b", "2")), `"a" is not a directory`},
+		"folder to file":     {archive(t, dir("a", 0o755), file("a", "2")), "twice"},
+		"implied folder":     {archive(t, file("a/b", ""), file("a", "2")), "twice"},
+		"link to nothing":    {archive(t, hardLink("a", "b")), `"b", which is not in the archive`},
+		"link to a folder":   {archive(t, dir("b", 0o755), hardLink("a", "b")), "directory"},
+		"file as the root":   {archive(t, file(".", "x")), "root"},
+		"link as the root":   {archive(t, link(".", "x")), "root"},
+		"loop":               {archive(t, link("a", "b"), link("b", "a"), file("a/x", "")), "symbolic links"},
+		"long part":          {archive(t, file(strings.Repeat("n", 256), "")), "255 bytes"},
+		"long path":          {archive(t, file(strings.Repeat("n/", 3000)+"x", "")), "4095 bytes"},
+		"long target":        {archive(t, link("a", strings.Repeat("n", 4096))), "target"},
+		"too many xattrs":    {archive(t, entry{tar.Header{Name: "a", Typeflag: tar.TypeReg, PAXRecords: map[string]string{xattrPrefix + "user.x": strings.Repeat("x", 5000)}}, ""}), "user.x"},
+		"over 32 GiB":        {sizeOnly(t, huge, 33<<30), "32GiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "disk")
+			_, err := FromTar(t.Context(), path, bytes.NewReader(c.data))
+			if err == nil || errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a file is left: %v", err)
+			}
+		})
+	}
+}
+
+// sizeOnly is a header that promises more data than there is.
+func sizeOnly(t *testing.T, e entry, size int64) []byte {
+	t.Helper()
+	e.Size = size
+	var b bytes.Buffer
+	if err := tar.NewWriter(&b).WriteHeader(&e.Header); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestSourceErrorIsKept(t *testing.T) {
+	broken := errors.New("the line is dead")
+	r := io.MultiReader(bytes.NewReader(archive(t, file("a", "b"))[:512]), &contextReader{t.Context(), errReader{broken}})
+	if _, err := FromTar(t.Context(), filepath.Join(t.TempDir(), "disk"), r); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type errReader struct{ err error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.err }
+
+func TestExistingFileIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := FromTar(t.Context(), path, bytes.NewReader(archive(t))); !errors.Is(err, os.ErrExist) {
+		t.Errorf("FromTar: %v", err)
+	}
+	if err := Empty(t.Context(), path, 64*vm.MiB, "x"); !errors.Is(err, os.ErrExist) && errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("Empty: %v", err)
+	}
+	if b, err := os.ReadFile(path); string(b) != "mine" {
+		t.Errorf("the file holds %q, %v", b, err)
+	}
+}
+
+func TestCancelInTheMiddle(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	read := 0
+	r := readerFunc(func(b []byte) (int, error) {
+		if read += len(b); read > 1<<20 {
+			cancel()
+		}
+		clear(b)
+		return len(b), nil
+	})
+	path := filepath.Join(t.TempDir(), "disk")
+	_, err := FromTar(ctx, path, io.MultiReader(bytes.NewReader(sizeOnly(t, file("zeros", ""), 1<<30)), r))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file is left: %v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+func TestManyInodes(t *testing.T) {
+	// More than one group of inodes, and a directory of many blocks.
+	var entries []entry
+	for i := range 40_000 {
+		entries = append(entries, file(fmt.Sprintf("d/%05d", i), ""))
+	}
+	disk := filepath.Join(t.TempDir(), "disk")
+	if _, err := FromTar(t.Context(), disk, bytes.NewReader(archive(t, entries...))); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "e2fsck", "-fn", disk)
+}
+
+func TestEmpty(t *testing.T) {
+	oracle(t, "mkfs.ext4")
+	for _, size := range []vm.Size{vm.MinDisk, vm.DefaultDisk} {
+		disk := filepath.Join(t.TempDir(), "disk")
+		if err := Empty(t.Context(), disk, size, "banger-system"); err != nil {
+			t.Fatal(err)
+		}
+		output(t, "e2fsck", "-fn", disk)
+		head := output(t, "dumpe2fs", "-h", disk)
+		for _, want := range []string{"banger-system", "has_journal", "resize_inode", "Reserved block count:     0", "Block size:               4096"} {
+			if !strings.Contains(head, want) {
+				t.Errorf("%s: no %q in\n%s", size, want, head)
+			}
+		}
+		// Nothing is left for the guest's ext4lazyinit to write.
+		groups := output(t, "dumpe2fs", disk)
+		if n, zeroed := strings.Count(groups, ": (Blocks "), strings.Count(groups, "ITABLE_ZEROED"); n == 0 || n != zeroed {
+			t.Errorf("%s: %d of %d inode tables are zeroed", size, zeroed, n)
+		}
+		var st syscallStat
+		if err := st.read(disk); err != nil {
+			t.Fatal(err)
+		}
+		if st.size != int64(size) || st.used > 8<<20 || st.mode != 0o600 {
+			t.Errorf("%s: %+v", size, st)
+		}
+	}
+}
+
+func TestEmptyFails(t *testing.T) {
+	oracle(t, "mkfs.ext4")
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := Empty(t.Context(), disk, 4*vm.KiB, "tiny"); err == nil || !strings.Contains(err.Error(), "mkfs.ext4") {
+		t.Errorf("a tiny disk: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Empty(ctx, disk, vm.MinDisk, "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("an ended context: %v", err)
+	}
+	if _, err := os.Lstat(disk); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file is left: %v", err)
+	}
+}

@@ -1,0 +1,316 @@
+package mmdebstrap
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"banger/internal/base/errs"
+	"banger/internal/base/progress"
+)
+
+// fake puts a mmdebstrap of our own before the real one, and returns options.
+func fake(t *testing.T, script string) Options {
+	t.Helper()
+	for _, tool := range []string{"apt-config", "unshare"} {
+		if _, err := lookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "mmdebstrap"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	old := searchPath
+	searchPath = bin + ":" + old
+	t.Cleanup(func() { searchPath = old })
+	return Options{
+		Suite: "bookworm", Include: []string{"a", "b"}, Tmp: t.TempDir(),
+		Sources: []Source{{URI: "http://mirror.example.com/debian", Suites: []string{"bookworm"}, Components: []string{"main"}}},
+	}
+}
+
+func wantEmpty(t *testing.T, dir string) {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestBuildStreams(t *testing.T) {
+	o := fake(t, `
+echo "I: using $TMPDIR/x as tempdir..." >&2
+echo "I: downloading packages with apt..." >&2
+echo scrap > "$TMPDIR/scrap" || exit 1
+cat
+for a; do case $a in --customize-hook=*) ;; *) printf "<%s>" "$a";; esac; done
+`)
+	var steps []string
+	o.Progress = func(r progress.Report) { steps = append(steps, r.Detail) }
+	var out bytes.Buffer
+	if err := Build(t.Context(), o, &out); err != nil {
+		t.Fatal(err)
+	}
+	got := out.String()
+	for _, want := range []string{
+		"deb http://mirror.example.com/debian bookworm main\n", "<--variant=minbase>", "<--format=tar>", "<--include=a,b>", "<--><bookworm><-><->",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+	if !slices.Equal(steps, []string{"downloading packages with apt"}) {
+		t.Errorf("steps %q", steps)
+	}
+	wantEmpty(t, o.Tmp)
+}
+
+func TestBuildFails(t *testing.T) {
+	t.Run("its own error", func(t *testing.T) {
+		o := fake(t, "echo 'E: no luck' >&2; exit 3")
+		err := Build(t.Context(), o, io.Discard)
+		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), ": no luck") {
+			t.Errorf("got %v", err)
+		}
+		wantEmpty(t, o.Tmp)
+	})
+	t.Run("full disk", func(t *testing.T) {
+		o := fake(t, "printf 'dpkg: error: No space left on device' >&2; exit 1")
+		if err := Build(t.Context(), o, io.Discard); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("writer", func(t *testing.T) {
+		o := fake(t, "exec cat /dev/zero")
+		broken := errors.New("broken")
+		if err := Build(t.Context(), o, writerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
+			t.Errorf("got %v", err)
+		}
+		wantEmpty(t, o.Tmp)
+	})
+	t.Run("no archive", func(t *testing.T) {
+		o := fake(t, "")
+		o.Sources = nil
+		if err := Build(t.Context(), o, io.Discard); errs.KindOf(err) != errs.Unavailable || errs.HintOf(err) == "" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func TestCancelLeavesNothing(t *testing.T) {
+	o := fake(t, `
+setsid sh -c 'echo $$; while :; do : > "$TMPDIR/$(date +%N)"; done' &
+wait
+`)
+	if w, err := findWay(t.Context()); err != nil || w.unshare == nil {
+		t.Skip("no namespaces here: ", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := Build(ctx, o, writerFunc(func(b []byte) (int, error) {
+		cancel() // the background process runs
+		return len(b), nil
+	}))
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+	wantEmpty(t, o.Tmp)
+}
+
+// TestMain also plays a daemon that is killed in the middle of a build.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("BANGER_TEST_DOOMED"); dir != "" {
+		searchPath = dir + ":" + searchPath
+		err := Build(context.Background(), Options{
+			Suite: "bookworm", Tmp: dir,
+			Sources: []Source{{URI: "http://mirror.example.com/debian", Suites: []string{"bookworm"}, Components: []string{"main"}}},
+		}, os.Stdout)
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+func TestBuildDiesWithUs(t *testing.T) {
+	fake(t, "")
+	if w, err := findWay(t.Context()); err != nil || w.unshare == nil {
+		t.Skip("no namespaces here: ", err)
+	}
+	dir := t.TempDir()
+	// The pipe on descriptor 1 stays open as long as any process of the build lives.
+	script := "#!/bin/sh\nsetsid sh -c 'echo up; while :; do sleep 1; done' &\nwait\n"
+	if err := os.WriteFile(filepath.Join(dir, "mmdebstrap"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "BANGER_TEST_DOOMED="+dir)
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	if _, err := io.ReadFull(r, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("a process of the build lives on: %v", err)
+	}
+}
+
+func TestSourcesList(t *testing.T) {
+	good := Source{URI: "https://mirror.example.com/debian", Suites: []string{"bookworm", "bookworm-updates"}, Components: []string{"main", "contrib"}, SignedBy: "/usr/share/keyrings/x.gpg"}
+	got, err := sourcesList([]Source{good})
+	want := "deb [signed-by=/usr/share/keyrings/x.gpg] https://mirror.example.com/debian bookworm main contrib\n" +
+		"deb [signed-by=/usr/share/keyrings/x.gpg] https://mirror.example.com/debian bookworm-updates main contrib\n"
+	if err != nil || got != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for name, spoil := range map[string]func(*Source){
+		"newline in the address": func(s *Source) { s.URI += "\ndeb http://evil.example.com x main" },
+		"option as the address":  func(s *Source) { s.URI = "[trusted=yes] http://evil.example.com" },
+		"no scheme":              func(s *Source) { s.URI = "mirror" },
+		"space in the suite":     func(s *Source) { s.Suites = []string{"a b"} },
+		"empty component":        func(s *Source) { s.Components = []string{""} },
+		"key instead of a path":  func(s *Source) { s.SignedBy = "-----BEGIN PGP PUBLIC KEY BLOCK-----" },
+		"option in the keyring":  func(s *Source) { s.SignedBy = "/x trusted=yes" },
+	} {
+		s := good
+		spoil(&s)
+		if got, err := sourcesList([]Source{s}); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestProxies(t *testing.T) {
+	dump := `APT "";
+Acquire::http "";
+Acquire::http::Proxy "http://proxy.example.com:3142";
+Acquire::http::Proxy::mirror.example.com "DIRECT";
+Acquire::https::Proxy "";
+Acquire::http::Pipeline-Depth "0";
+Acquire::http::Proxy-Auto-Detect "/usr/bin/detect";
+Dir::Log "x; Acquire::http::Proxy "y";
+`
+	want := []string{
+		`Acquire::http::Proxy "http://proxy.example.com:3142"`,
+		`Acquire::http::Proxy::mirror.example.com "DIRECT"`,
+		`Acquire::http::Proxy-Auto-Detect "/usr/bin/detect"`,
+	}
+	if got := proxies([]byte(dump)); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func FuzzMessages(f *testing.F) {
+	f.Add([]byte("I: a step...\nE: bad\n"), 3)
+	f.Add(bytes.Repeat([]byte("x"), 3*maxLine), 100)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		m := &messages{}
+		cut = min(max(cut, 0), len(b))
+		for _, part := range [][]byte{b[:cut], b[cut:]} {
+			if n, err := m.Write(part); n != len(part) || err != nil {
+				t.Fatalf("Write = %d, %v", n, err)
+			}
+		}
+		if tail := m.tail(); len(tail) > maxTail*(maxLine+2) {
+			t.Errorf("a tail of %d bytes", len(tail))
+		}
+	})
+}
+
+// TestBuildForReal builds the default image from the host's own mirror, and needs
+// minutes and a network.
+func TestBuildForReal(t *testing.T) {
+	if !slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "mmdebstrap") {
+		t.Skip("BANGER_TEST_REQUIRE does not name mmdebstrap")
+	}
+	targets, err := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Suite: "bookworm", Include: Packages, Tmp: t.TempDir()}
+	for line := range strings.Lines(string(targets)) {
+		if f := strings.Fields(line); len(f) == 3 && strings.HasPrefix(f[1], o.Suite) && strings.Contains(f[0], "debian") {
+			o.Sources = append(o.Sources, Source{URI: f[0], Suites: f[1:2], Components: f[2:3], SignedBy: "/usr/share/keyrings/debian-archive-keyring.gpg"})
+		}
+	}
+	var steps []string
+	o.Progress = func(r progress.Report) { steps = append(steps, r.Detail) }
+	pr, pw := io.Pipe()
+	built := make(chan error, 1)
+	start := time.Now()
+	go func() {
+		err := Build(t.Context(), o, pw)
+		_ = pw.CloseWithError(err)
+		built <- err
+	}()
+	var in io.Reader = pr
+	if path := os.Getenv("BANGER_TEST_TAR"); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		in = io.TeeReader(pr, f)
+	}
+	names := map[string]*tar.Header{}
+	tr := tar.NewReader(in)
+	for {
+		h, err := tr.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			break
+		}
+		names[strings.Trim(h.Name, "./")] = h
+	}
+	n, _ := io.Copy(io.Discard, in)
+	if err := <-built; err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d entries in %s, %d bytes of padding; steps %q", len(names), time.Since(start).Round(time.Second), n, steps)
+	for _, want := range []string{"usr/bin/git", "usr/lib/systemd/systemd", "etc/systemd/system/systemd-firstboot.service", "dev/null", "etc/.updated"} {
+		if names[want] == nil {
+			t.Errorf("no %s", want)
+		}
+	}
+	for _, bad := range []string{"etc/resolv.conf", "etc/hostname", "etc/apt/apt.conf.d/99mmdebstrap"} {
+		if names[bad] != nil {
+			t.Errorf("%s is in the image", bad)
+		}
+	}
+	if h := names["usr/bin/sudo"]; h == nil || h.Uid != 0 || h.Mode&0o4000 == 0 {
+		t.Errorf("sudo: %+v", h)
+	}
+	if h := names["etc/shadow"]; h == nil || h.Gid != 42 {
+		t.Errorf("shadow: %+v", h)
+	}
+	wantEmpty(t, o.Tmp)
+}
