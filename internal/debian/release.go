@@ -67,8 +67,10 @@ func verify(inRelease []byte, keys openpgp.EntityList) ([]byte, error) {
 func parseRelease(text []byte) (release, error) {
 	var r release
 	err := walkStanzas(bytes.NewReader(text), func(s stanza) (err error) {
-		r, err = newRelease(s)
-		return errors.Join(err, errStop)
+		if r, err = newRelease(s); err != nil {
+			return err
+		}
+		return errStop // one paragraph is all there is
 	})
 	if err == nil && r.files == nil {
 		err = errors.New("it is empty")
@@ -110,7 +112,8 @@ func newRelease(s stanza) (release, error) {
 // may be a replay of a signed file from before a security update.
 func (r release) check(suite string, now time.Time, ignoreExpiry bool) error {
 	if !slices.Contains([]string{r.suite, r.codename}, suite) {
-		return errs.New(errs.Unavailable, "it is of suite %q, not of %q", r.codename, suite)
+		return errs.New(errs.Unavailable, "it is of suite %q, not of %q", r.codename, suite).
+			WithHint("mend the source in /etc/apt, or use another mirror")
 	}
 	if !ignoreExpiry && !r.validUntil.IsZero() && now.After(r.validUntil) {
 		return errs.New(errs.Unavailable, "it has expired on %s", r.validUntil.Format(time.RFC1123)).

@@ -309,17 +309,23 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-func TestManyInodes(t *testing.T) {
-	// More than one group of inodes, and a directory of many blocks.
+func TestManyGroups(t *testing.T) {
+	// More than one group, and a directory of many blocks.
+	const zeros = 140 << 20
 	var entries []entry
-	for i := range 40_000 {
+	for i := range 3_000 {
 		entries = append(entries, file(fmt.Sprintf("d/%05d", i), ""))
 	}
 	disk := filepath.Join(t.TempDir(), "disk")
-	if _, err := FromTar(t.Context(), disk, bytes.NewReader(archive(t, entries...))); err != nil {
+	clearing := readerFunc(func(b []byte) (int, error) { clear(b); return len(b), nil })
+	data := io.MultiReader(bytes.NewReader(sizeOnly(t, file("zeros", ""), zeros)), io.LimitReader(clearing, zeros), bytes.NewReader(archive(t, entries...)))
+	if _, err := FromTar(t.Context(), disk, data); err != nil {
 		t.Fatal(err)
 	}
 	output(t, "e2fsck", "-fn", disk)
+	if groups := output(t, "dumpe2fs", disk); strings.Count(groups, ": (Blocks ") < 2 {
+		t.Errorf("only one group:\n%s", groups)
+	}
 }
 
 func TestEmpty(t *testing.T) {

@@ -118,7 +118,7 @@ setsid sh -c 'echo $$; while :; do : > "$TMPDIR/$(date +%N)"; done' &
 wait
 `)
 	if w, err := findWay(t.Context()); err != nil || w.unshare == nil {
-		t.Skip("no namespaces here: ", err)
+		t.Skip("no namespaces of our own here: ", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	err := Build(ctx, o, writerFunc(func(b []byte) (int, error) {
@@ -147,7 +147,7 @@ func TestMain(m *testing.M) {
 func TestBuildDiesWithUs(t *testing.T) {
 	fake(t, "")
 	if w, err := findWay(t.Context()); err != nil || w.unshare == nil {
-		t.Skip("no namespaces here: ", err)
+		t.Skip("no namespaces of our own here: ", err)
 	}
 	dir := t.TempDir()
 	// The pipe on descriptor 1 stays open as long as any process of the build lives.
@@ -179,6 +179,26 @@ func TestBuildDiesWithUs(t *testing.T) {
 	}
 	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("a process of the build lives on: %v", err)
+	}
+}
+
+func TestRemoveAllTakesOtherUsersFiles(t *testing.T) {
+	if w, err := findWay(t.Context()); err != nil || w.unshare == nil || os.Getuid() == 0 {
+		t.Skip("needs an ordinary user with subordinate ids: ", err)
+	}
+	dir := filepath.Join(t.TempDir(), "d")
+	args := append(append([]string{"unshare"}, asRoot...), "sh", "-ec", `mkdir -p "$0/a" && touch "$0/a/f" && chown -R 42:42 "$0/a" && chmod 700 "$0/a"`, dir)
+	if err := try(t.Context(), args...); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err == nil {
+		t.Error("an ordinary removal is enough")
+	}
+	if err := RemoveAll(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
 

@@ -105,7 +105,7 @@ type Kernel struct {
 	Digest string
 	// Path is the ELF; ModulesDisk the read-only ext4 of /lib/modules/<release>;
 	// ModulesDir holds the uncompressed modules that an initramfs may need, and
-	// modules.dep.
+	// modules.builtin.
 	Path, ModulesDisk, ModulesDir string
 	Bytes                         int64
 	Source                        string

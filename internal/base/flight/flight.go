@@ -51,12 +51,13 @@ func (g *Group[T]) Do(ctx context.Context, key string, p progress.Func, fn func(
 		if err := ctx.Err(); err != nil {
 			return zero, err
 		}
-		f, boarded, err := g.board(ctx, key, fn)
+		f, leave, err := g.board(ctx, key, p, fn)
 		if err != nil {
 			return zero, err
 		}
-		if boarded {
-			return g.ride(ctx, f, p)
+		if leave != nil {
+			defer leave()
+			return g.ride(ctx, f)
 		}
 		// The flight was given up and is clearing away; the next one must not meet it.
 		select {
@@ -81,27 +82,28 @@ func (g *Group[T]) Close() {
 	}
 }
 
-// board joins the flight of key or starts it. It reports false for a flight that
-// everybody has left.
-func (g *Group[T]) board(ctx context.Context, key string, fn func(context.Context, progress.Func) (T, error)) (*flight[T], bool, error) {
+// board joins the flight of key or starts it, and sends its reports to p until
+// leave is called. leave is nil for a flight that everybody has left.
+func (g *Group[T]) board(ctx context.Context, key string, p progress.Func, fn func(context.Context, progress.Func) (T, error)) (f *flight[T], leave func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return nil, false, context.Canceled
+		return nil, nil, context.Canceled
 	}
 	if f := g.flights[key]; f != nil {
 		if f.waiters == 0 {
-			return f, false, nil
+			return f, nil, nil
 		}
 		f.waiters++
-		return f, true, nil
+		return f, f.watch(p), nil
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight[T]{cancel: cancel, done: make(chan struct{}), waiters: 1, watchers: map[*progress.Func]progress.Func{}}
+	f = &flight[T]{cancel: cancel, done: make(chan struct{}), waiters: 1, watchers: map[*progress.Func]progress.Func{}}
 	if g.flights == nil {
 		g.flights = map[string]*flight[T]{}
 	}
 	g.flights[key] = f
+	leave = f.watch(p) // before the first report
 	go func() {
 		defer cancel()
 		f.value, f.err = fn(run, f.report)
@@ -110,11 +112,11 @@ func (g *Group[T]) board(ctx context.Context, key string, fn func(context.Contex
 		g.mu.Unlock()
 		close(f.done)
 	}()
-	return f, true, nil
+	return f, leave, nil
 }
 
-func (g *Group[T]) ride(ctx context.Context, f *flight[T], p progress.Func) (T, error) {
-	defer f.watch(p)()
+// ride waits for the end of a flight, or leaves it when ctx ends.
+func (g *Group[T]) ride(ctx context.Context, f *flight[T]) (T, error) {
 	select {
 	case <-f.done:
 		return f.value, f.err

@@ -132,6 +132,21 @@ func TestCloseCancelsAndRefuses(t *testing.T) {
 	})
 }
 
+func TestFirstCallerMissesNothing(t *testing.T) {
+	var g Group[int]
+	for range 1000 {
+		n := 0
+		_, err := g.Do(t.Context(), "k", func(progress.Report) { n++ }, func(_ context.Context, p progress.Func) (int, error) {
+			p.Send(progress.Report{})
+			p.Send(progress.Report{})
+			return 0, nil
+		})
+		if n != 2 || err != nil {
+			t.Fatalf("%d of 2 reports, %v", n, err)
+		}
+	}
+}
+
 func TestEndedContextStartsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -8,33 +8,21 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"banger/internal/base/atomicfile"
 	"banger/internal/base/errs"
 	"banger/internal/base/progress"
-	"banger/internal/guestbin"
 	"banger/internal/initramfs"
 	"banger/internal/kmod"
 	"banger/internal/vm"
 )
-
-// agentDigest is computed once: the guest binary has some megabytes, and every
-// start of a VM asks.
-var agentDigest = sync.OnceValues(func() (string, error) {
-	agent, err := guestbin.Init()
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x", sha256.Sum256(agent)), nil
-})
 
 // Initramfs returns the path of an archive with the guest agent and the wanted
 // modules of k, and what they depend on, in load order. Wanted modules that are
 // built in are left out. Archives are kept in the cache, named by what they are
 // made of; one that is there costs a stat.
 func (s *Service) Initramfs(ctx context.Context, k vm.Kernel, wanted []string) (string, error) {
-	agent, err := agentDigest()
+	agent, err := s.agentDigest()
 	if err != nil {
 		return "", err
 	}
@@ -51,11 +39,11 @@ func (s *Service) Initramfs(ctx context.Context, k vm.Kernel, wanted []string) (
 		if exists(path) {
 			return path, nil
 		}
-		return path, writeInitramfs(ctx, path, k, wanted)
+		return path, s.writeInitramfs(ctx, path, k, wanted)
 	})
 }
 
-func writeInitramfs(ctx context.Context, path string, k vm.Kernel, wanted []string) error {
+func (s *Service) writeInitramfs(ctx context.Context, path string, k vm.Kernel, wanted []string) error {
 	tree := os.DirFS(k.ModulesDir)
 	set, err := kmod.Scan(ctx, tree)
 	if err != nil {
@@ -73,7 +61,7 @@ func writeInitramfs(ctx context.Context, path string, k vm.Kernel, wanted []stri
 		}
 		modules = append(modules, initramfs.Module{Name: m.Name, Data: data})
 	}
-	agent, err := guestbin.Init()
+	agent, err := s.agent()
 	if err != nil {
 		return err
 	}

@@ -14,17 +14,21 @@ package kernels
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"banger/internal/base/errs"
 	"banger/internal/base/flight"
 	"banger/internal/base/paths"
 	"banger/internal/base/progress"
+	"banger/internal/guestbin"
 	"banger/internal/vm"
 )
 
@@ -57,12 +61,20 @@ type Service struct {
 	o          Options
 	builds     flight.Group[vm.Kernel]
 	initramfss flight.Group[string]
+	// agent is the guest binary. Its digest is computed once: it has some
+	// megabytes, and every start of a VM asks.
+	agent       func() ([]byte, error)
+	agentDigest func() (string, error)
 }
 
 // New returns the service. There must be one for each state folder: it removes
 // what unfinished builds left behind.
 func New(o Options) *Service {
-	s := &Service{o: o}
+	s := &Service{o: o, agent: guestbin.Init}
+	s.agentDigest = sync.OnceValues(func() (string, error) {
+		agent, err := s.agent()
+		return fmt.Sprintf("%x", sha256.Sum256(agent)), err
+	})
 	for _, pattern := range []string{
 		filepath.Join(o.Dirs.Kernels(), staging+"*"),
 		filepath.Join(o.Dirs.Downloads(), ".*.tmp"),

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	bangerv1 "banger/api/banger/v1"
+	"banger/internal/cli/client"
+)
+
+// completionTimeout bounds the question for live names: a shell waits for it.
+const completionTimeout = 500 * time.Millisecond
+
+// completeVMs completes names of VMs that keep, if there is one, selects. most is
+// how many arguments are VMs; 0 means all.
+func (a *app) completeVMs(most int, keep func(*bangerv1.VM) bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if most > 0 && len(args) >= most {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return liveNames(cmd.Context(), args, func(ctx context.Context, c *client.Client) (names []string, err error) {
+			r, err := c.VMs.List(ctx, &bangerv1.ListRequest{})
+			for _, v := range r.GetVms() {
+				if keep == nil || keep(v) {
+					names = append(names, v.GetName())
+				}
+			}
+			return names, err
+		})
+	}
+}
+
+// completeImages completes names of images.
+func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return liveNames(cmd.Context(), args, func(ctx context.Context, c *client.Client) (names []string, err error) {
+		r, err := c.Images.List(ctx, &bangerv1.ImageListRequest{})
+		for _, i := range r.GetImages() {
+			names = append(names, i.GetName())
+		}
+		return names, err
+	})
+}
+
+// liveNames asks the daemon, if one runs, for names, and leaves out those that
+// the line has already. The shell drops those that do not match what is typed.
+func liveNames(ctx context.Context, have []string, ask func(context.Context, *client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	c, err := client.ConnectIfRunning(ctx)
+	if c == nil || err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	names, err := ask(ctx, c)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(have, n) }), cobra.ShellCompDirectiveNoFileComp
+}
