@@ -6,6 +6,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/base/kvm"
 	"banger/internal/base/paths"
 	"banger/internal/vm"
 )
@@ -56,7 +58,7 @@ const (
 func Run(ctx context.Context) []Check {
 	checks := []Check{
 		qemu(ctx),
-		kvm("/dev/kvm"),
+		onKVM(kvm.Usable()),
 		tool("mmdebstrap", "mmdebstrap", "mmdebstrap", "makes images"),
 		tool("mkfs.ext4", "mkfs.ext4", "e2fsprogs", "makes the disks of VMs"),
 		mirror("/etc/apt"),
@@ -117,25 +119,26 @@ func qemu(ctx context.Context) Check {
 	return Check{Name: c.Name, Status: OK, Detail: c.Detail + ", " + first}
 }
 
-// kvm says whether VMs run on the processor itself.
-func kvm(device string) Check {
+// onKVM says whether VMs run on the processor itself.
+func onKVM(err error) Check {
 	c := Check{Name: "kvm", Status: Warn}
-	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	switch {
 	case err == nil:
-		_ = f.Close()
-		return Check{Name: "kvm", Status: OK, Detail: device + " is usable"}
-	case os.IsNotExist(err):
-		c.Detail = device + " does not exist: VMs run under emulation, several times slower"
+		return Check{Name: "kvm", Status: OK, Detail: kvm.Device + " is usable"}
+	case errors.Is(err, os.ErrNotExist):
+		c.Detail = kvm.Device + " does not exist: VMs run under emulation, several times slower"
 		c.Fix = "switch virtualization on in the firmware, or nested virtualization in the hypervisor"
-	case os.IsPermission(err):
-		c.Detail = device + " is closed to you: VMs run under emulation, several times slower"
-		c.Fix = "sudo setfacl -m u:" + userName() + ":rw " + device
-		if group, ok := groupOf(device); ok {
+	case errors.Is(err, os.ErrPermission):
+		c.Detail = kvm.Device + " is closed to you: VMs run under emulation, several times slower"
+		c.Fix = "sudo setfacl -m u:" + userName() + ":rw " + kvm.Device
+		if group, ok := groupOf(kvm.Device); ok {
 			c.Fix = "sudo usermod -aG " + group + " " + userName() + ", then log in again"
 		}
+	case errors.Is(err, kvm.ErrNoHardware):
+		c.Detail = kvm.Device + " is there, but " + err.Error() + ": VMs run under emulation, several times slower"
+		c.Fix = "switch nested virtualization on in the hypervisor"
 	default:
-		c.Detail = fmt.Sprintf("%s is not usable: %v", device, err)
+		c.Detail = fmt.Sprintf("%s is not usable: %v", kvm.Device, err)
 	}
 	return c
 }

@@ -259,10 +259,11 @@ func (h *host) processes() map[int]string {
 func (h *host) vmFiles(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	for _, dir := range []string{
-		filepath.Join(h.home, ".local/state/banger/vms"), filepath.Join(h.home, "r/banger/vm"),
-		filepath.Join(h.home, ".local/state/banger/images/staging"),
-	} {
+	dirs, err := filepath.Glob(filepath.Join(h.home, "r/banger-*/vm"))
+	if err != nil || len(dirs) > 1 {
+		t.Fatalf("socket folders %v, %v", dirs, err)
+	}
+	for _, dir := range append(dirs, filepath.Join(h.home, ".local/state/banger/vms"), filepath.Join(h.home, ".local/state/banger/images/staging")) {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)

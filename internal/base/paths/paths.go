@@ -5,12 +5,15 @@
 //
 //	state    $XDG_STATE_HOME/banger   or ~/.local/state/banger: records, disks, images, kernels
 //	cache    $XDG_CACHE_HOME/banger   or ~/.cache/banger: what can be made again
-//	runtime  $XDG_RUNTIME_DIR/banger  or $TMPDIR/banger-<uid>: sockets, gone after a reboot
+//	runtime  $XDG_RUNTIME_DIR/banger-<hash>  or $TMPDIR/banger-<uid>-<hash>: sockets, gone after a reboot
 //
-// All folders are made with mode 0700.
+// The hash is that of the state root, so that two homes of one user never share a
+// daemon. All folders are made with mode 0700.
 package paths
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -39,14 +42,15 @@ func FromEnv() (Dirs, error) {
 	if err != nil {
 		return Dirs{}, errs.New(errs.Unavailable, "cannot find the home directory: %w", err).WithHint("set HOME")
 	}
-	runtimeDir := filepath.Join(os.TempDir(), "banger-"+strconv.Itoa(os.Getuid()))
-	if x := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(x) {
-		runtimeDir = filepath.Join(x, "banger")
-	}
 	d := Dirs{
-		State:   filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(home, ".local", "state")), "banger"),
-		Cache:   filepath.Join(xdg("XDG_CACHE_HOME", filepath.Join(home, ".cache")), "banger"),
-		Runtime: runtimeDir,
+		State: filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(home, ".local", "state")), "banger"),
+		Cache: filepath.Join(xdg("XDG_CACHE_HOME", filepath.Join(home, ".cache")), "banger"),
+	}
+	hash := sha256.Sum256([]byte(d.State))
+	suffix := "-" + hex.EncodeToString(hash[:4])
+	d.Runtime = filepath.Join(os.TempDir(), "banger-"+strconv.Itoa(os.Getuid())+suffix)
+	if x := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(x) {
+		d.Runtime = filepath.Join(x, "banger"+suffix)
 	}
 	if len(d.Runtime)+1+longestSocket > maxSocketPath {
 		return Dirs{}, errs.New(errs.Invalid, "the runtime directory %q is too long for a unix socket below it (at most %d bytes)",

@@ -33,6 +33,7 @@ func CleanText(s string) string {
 type Cleaner struct {
 	w     io.Writer
 	state cleanState
+	prev  byte
 }
 
 type cleanState int
@@ -54,9 +55,12 @@ func NewCleaner(w io.Writer) *Cleaner { return &Cleaner{w: w} }
 func (c *Cleaner) Write(data []byte) (int, error) {
 	out := make([]byte, 0, len(data))
 	for _, b := range data {
-		if c.next(b) {
+		// The controls U+0080 to U+009F are 0xc2 and their number in UTF-8. Without the
+		// second byte the first means nothing.
+		if c.next(b) && !(c.prev == 0xc2 && b >= 0x80 && b <= 0x9f) {
 			out = append(out, b)
 		}
+		c.prev = b
 	}
 	if _, err := c.w.Write(out); err != nil {
 		return 0, err

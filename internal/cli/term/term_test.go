@@ -81,6 +81,7 @@ func TestCleanerStripsWhatATerminalObeys(t *testing.T) {
 		"\x1b[\nnext":                       "\nnext",
 		"\x1bPdata\nnext":                   "\nnext",
 		"größe":                             "größe",
+		"\u009b2Jb":                         "\xc22Jb",
 	} {
 		var out bytes.Buffer
 		c := NewCleaner(&out)
@@ -108,6 +109,11 @@ func FuzzCleaner(f *testing.F) {
 		}
 		if bytes.Count(out.Bytes(), []byte("\n")) != bytes.Count(data, []byte("\n")) {
 			t.Fatalf("%q lost a line end: %q", data, out.Bytes())
+		}
+		for _, r := range out.String() {
+			if r >= 0x80 && r <= 0x9f {
+				t.Fatalf("%q kept %U", data, r)
+			}
 		}
 		line := CleanLine(string(data))
 		if strings.ContainsFunc(line, unicode.IsControl) || !utf8.ValidString(line) {

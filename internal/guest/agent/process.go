@@ -31,8 +31,8 @@ type process struct {
 }
 
 // start runs c. The caller calls wait, then close. Errors are runErrors.
-func start(c *command, req *guestv1.ExecStart) (p *process, err error) {
-	p = &process{cmd: &exec.Cmd{Path: c.path, Args: c.argv, Env: c.env, Dir: c.dir}}
+func start(c *command, req *guestv1.ExecStart) (_ *process, err error) {
+	p := &process{cmd: &exec.Cmd{Path: c.path, Args: c.argv, Env: c.env, Dir: c.dir}}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true,
 		// An ordinary user can run commands as no other, and may not even repeat its groups.

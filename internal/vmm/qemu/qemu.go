@@ -9,16 +9,15 @@ package qemu
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 
 	"banger/internal/base/errs"
+	"banger/internal/base/kvm"
 	"banger/internal/vmm"
 )
 
@@ -55,8 +54,8 @@ func (d *Driver) Probe(ctx context.Context) (vmm.Host, error) {
 		return vmm.Host{}, err
 	}
 	h := vmm.Host{Binary: binary, Version: version, Accelerator: "kvm"}
-	if err := kvmUsable(); err != nil {
-		h.Accelerator, h.Note = "tcg", err.Error()
+	if err := kvm.Usable(); err != nil {
+		h.Accelerator, h.Note = "tcg", "guests are emulated: "+err.Error()
 	}
 	return h, nil
 }
@@ -89,37 +88,6 @@ func (d *Driver) version(ctx context.Context, binary string) (string, error) {
 	}
 	d.versions[key] = string(m[1])
 	return string(m[1]), nil
-}
-
-// kvmUsable says why /dev/kvm cannot be used, or nil.
-func kvmUsable() error {
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return errors.New("there is no /dev/kvm: guests are emulated")
-	case errors.Is(err, os.ErrPermission):
-		return errors.New("no permission for /dev/kvm (join the group kvm): guests are emulated")
-	case err != nil:
-		return fmt.Errorf("%w: guests are emulated", err)
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil && !hardwareVirtualization(string(info)) {
-		return errors.New("/dev/kvm is there, but the CPU has neither vmx nor svm: guests are emulated")
-	}
-	return nil
-}
-
-// hardwareVirtualization looks for the CPU's flag. Some nested hosts offer a
-// /dev/kvm without it (kvm-pvm), on which an unmodified kernel does not boot.
-func hardwareVirtualization(cpuinfo string) bool {
-	for line := range strings.Lines(cpuinfo) {
-		if key, flags, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "flags" {
-			return slices.ContainsFunc(strings.Fields(flags), func(f string) bool { return f == "vmx" || f == "svm" })
-		}
-	}
-	return false
 }
 
 // Create prepares the channels of a machine.
