@@ -90,7 +90,8 @@ func (b *bench) run(ctx context.Context, out io.Writer, withDebvm bool) error {
 		return err
 	}
 	defer func() { _ = command(context.WithoutCancel(ctx), b.banger, "vm", "delete", "--force", vmName) }()
-	if err := command(ctx, b.banger, "vm", "exec", vmName, "--", "systemctl", "is-system-running", "--wait"); err != nil {
+	if err := command(ctx, b.banger, "vm", "exec", vmName, "--", "sh", "-c",
+		"until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait"); err != nil {
 		return err
 	}
 	execs := []contender{{"banger vm exec -- true", func(ctx context.Context) error {

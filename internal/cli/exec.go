@@ -43,6 +43,7 @@ func (e execution) run(ctx context.Context) (*guestv1.ExecExit, error) {
 		return nil, err
 	}
 	defer stream.Close()
+	defer closeWith(ctx, stream)()
 	var sender sync.WaitGroup
 	defer sender.Wait()
 	defer cancel()

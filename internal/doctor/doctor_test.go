@@ -1,11 +1,12 @@
 package doctor
 
 import (
-	"banger/internal/base/kvm"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/base/kvm"
 )
 
 func TestRunChecksEverythingOnce(t *testing.T) {
@@ -43,14 +44,17 @@ func TestAMissingToolHasItsPackage(t *testing.T) {
 	}
 }
 
-func TestKVM(t *testing.T) {
-	if c := onKVM(nil); c.Status != OK || c.Fix != "" {
+func TestEveryFailureOfKVMHasAFix(t *testing.T) {
+	if c := onKVM(nil); c.Status != OK {
 		t.Errorf("usable: %+v", c)
 	}
 	for _, err := range []error{os.ErrNotExist, os.ErrPermission, kvm.ErrNoHardware} {
 		if c := onKVM(err); c.Status != Warn || c.Fix == "" || !strings.Contains(c.Detail, "emulation") {
 			t.Errorf("%v: %+v", err, c)
 		}
+	}
+	if c := onKVM(os.ErrClosed); c.Status != Warn || !strings.Contains(c.Detail, os.ErrClosed.Error()) {
+		t.Errorf("another failure: %+v", c)
 	}
 }
 

@@ -12,8 +12,8 @@ func TestDebianHandsOverToSystemd(t *testing.T) {
 		t.Errorf("init %q, want systemd", v.Init)
 	}
 	out := shared.must(t, "vm", "exec", "sysd", "--", "sh", "-c",
-		"systemctl is-system-running --wait; cat /proc/1/comm /etc/hostname; hostname; findmnt -no FSTYPE /; findmnt -no FSTYPE /root; modprobe dummy && echo modules")
-	if want := "running\nsystemd\nsysd\nsysd\noverlay\next4\nmodules\n"; out != want {
+		"until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait; umask; cat /proc/1/comm /etc/hostname; hostname; findmnt -no FSTYPE /; findmnt -no FSTYPE /root; modprobe dummy && echo modules")
+	if want := "running\n0022\nsystemd\nsysd\nsysd\noverlay\next4\nmodules\n"; out != want {
 		failed := shared.banger(t, "vm", "exec", "sysd", "--", "systemctl", "--no-pager", "--failed")
 		t.Errorf("got %q, want %q\n%s", out, want, failed.stdout)
 	}
@@ -45,9 +45,9 @@ func TestInitlessImageKeepsBangerInit(t *testing.T) {
 		t.Errorf("init %q, want banger-init", v.Init)
 	}
 	// Orphans are reaped by PID 1, and a guest's own power-off is seen.
-	out := shared.must(t, "vm", "exec", "bare", "--", "sh", "-c", "(sleep 0.2 &) ; sleep 1; ps | grep -c '[Z]ombie\\| Z ' ; hostname")
-	if out != "0\nbare\n" {
-		t.Errorf("zombies and host name: %q", out)
+	out := shared.must(t, "vm", "exec", "bare", "--", "sh", "-c", "(sleep 0.2 &) ; sleep 1; cat /proc/[0-9]*/stat | grep -c ') [Z] '; umask; hostname")
+	if out != "0\n0022\nbare\n" {
+		t.Errorf("zombies, umask and host name: %q", out)
 	}
 }
 

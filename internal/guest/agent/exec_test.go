@@ -7,17 +7,21 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	guestv1 "banger/api/guest/v1"
+	"banger/api/guest/v1/guestv1connect"
 	"banger/internal/base/errs"
 	"banger/internal/guestabi"
+	"banger/internal/rpc"
 )
 
 func TestStreamsStayApart(t *testing.T) {
@@ -204,10 +208,9 @@ func TestCallerThatLeavesHangsUp(t *testing.T) {
 		"stopped": "echo pid=$$.; kill -STOP $$",
 	} {
 		dir := t.TempDir()
-		ctx, cancel := context.WithCancel(t.Context())
-		stream := g.begin(ctx, t, &guestv1.ExecStart{Argv: argv("sh", "-c", script), Dir: dir, Stdin: true})
+		stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", script), Dir: dir, Stdin: true})
 		seen := readUntil(t, stream, ".")
-		cancel()
+		_ = stream.Close()
 		var pid int
 		if _, err := fmt.Sscanf(seen, "pid=%d.", &pid); err != nil {
 			t.Fatalf("%q: %v", seen, err)
@@ -216,30 +219,32 @@ func TestCallerThatLeavesHangsUp(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "hup")); name == "trap" && err != nil {
 			t.Errorf("the command saw no SIGHUP: %v", err)
 		}
-		_ = stream.Close()
 	}
 }
 
 func TestCallerThatLeavesABlockedInput(t *testing.T) {
 	g := serveAgent(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	stream := g.begin(ctx, t, &guestv1.ExecStart{Argv: argv("sh", "-c", "echo pid=$$.; exec sleep 100"), Stdin: true})
+	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", "echo pid=$$.; exec sleep 100"), Stdin: true})
 	var pid int
 	if _, err := fmt.Sscanf(readUntil(t, stream, "."), "pid=%d.", &pid); err != nil {
 		t.Fatal(err)
 	}
+	// Input without end: it fills the command's pipe, the agent's queue and the
+	// stream's window, and then blocks.
+	var sent atomic.Int64
 	var flooding sync.WaitGroup
 	flooding.Go(func() {
-		for ctx.Err() == nil {
-			if stream.Send(&guestv1.ExecRequest{Message: &guestv1.ExecRequest_Stdin{Stdin: make([]byte, guestabi.MaxChunk)}}) != nil {
-				return
-			}
+		for stream.Send(&guestv1.ExecRequest{Message: &guestv1.ExecRequest_Stdin{Stdin: make([]byte, guestabi.MaxChunk)}}) == nil {
+			sent.Add(guestabi.MaxChunk)
 		}
 	})
-	cancel()
+	eventually(t, "the input fills every buffer", func() bool { return sent.Load() > inputQueue*guestabi.MaxChunk })
+	_ = stream.Close()
 	flooding.Wait()
 	eventually(t, "the command ends", func() bool { return syscall.Kill(pid, 0) != nil })
-	_ = stream.Close()
+	if n := sent.Load(); n > 16<<20 {
+		t.Errorf("%d bytes of input were taken from a caller whose command reads nothing", n)
+	}
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -255,23 +260,30 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func TestCommandThatIgnoresSIGHUPIsKilled(t *testing.T) {
 	g := serveAgent(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	stream := g.begin(ctx, t, &guestv1.ExecStart{Argv: argv("sh", "-c", "trap '' HUP; echo pid=$$.; while :; do sleep 1; done")})
+	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", "trap '' HUP; echo pid=$$.; while :; do sleep 1; done")})
 	var pid int
 	if _, err := fmt.Sscanf(readUntil(t, stream, "."), "pid=%d.", &pid); err != nil {
 		t.Fatal(err)
 	}
-	cancel()
-	eventually(t, "the command is killed", func() bool { return syscall.Kill(pid, 0) != nil })
 	_ = stream.Close()
+	eventually(t, "the command is killed", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 func TestManyAtOnce(t *testing.T) {
 	g := serveAgent(t)
-	// Output that nobody reads, on a connection of its own as every caller has one,
-	// and on the same.
-	stuck := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("yes")})
-	defer stuck.Close()
+	// Output that nobody takes: from its stream here, and from a whole connection.
+	unread := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("yes")})
+	defer unread.Close()
+	release := make(chan struct{})
+	client := rpc.NewClient(func(ctx context.Context) (net.Conn, error) {
+		c, err := g.dial(ctx)
+		return &stalling{Conn: c, left: 4096, release: release}, err
+	}, guestabi.MaxMessage)
+	defer client.Close()
+	stalled := guest{agent: guestv1connect.NewAgentServiceClient(client.Client)}.
+		begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("yes")})
+	defer stalled.Close()
+	defer close(release)
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
@@ -283,13 +295,36 @@ func TestManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-func TestBoundOfCommands(t *testing.T) {
-	g := serveAgent(t)
-	s := newService("", nil)
-	if cap(s.slots) != maxCommands {
-		t.Errorf("%d slots", cap(s.slots))
+// stalling is a connection whose reader stops after left bytes, until release.
+type stalling struct {
+	net.Conn
+	left    int
+	release chan struct{}
+}
+
+func (s *stalling) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		<-s.release
 	}
-	// Far more than a call may take, but the agent answers.
+	n, err := s.Conn.Read(p)
+	s.left -= n
+	return n, err
+}
+
+func TestCommandsBeyondTheBoundAreRefused(t *testing.T) {
+	s := newService("", nil)
+	for range maxCommands {
+		s.slots <- struct{}{}
+	}
+	g := serveAs(t, s)
+	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("true")})
+	if _, err := stream.Receive(); errs.KindOf(err) != errs.Unavailable || errs.HintOf(err) == "" {
+		t.Errorf("%v, want a refusal", err)
+	}
+	_ = stream.Close()
+	for range maxCommands {
+		<-s.slots
+	}
 	if r := g.shell(t, "true"); r.exit.GetCode() != 0 {
 		t.Errorf("exit %v", r.exit)
 	}

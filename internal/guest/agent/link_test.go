@@ -38,11 +38,17 @@ func (h fakeHost) Announce(_ context.Context, req *guestv1.AnnounceRequest) (*gu
 type guest struct {
 	agent     guestv1connect.AgentServiceClient
 	announced chan *guestv1.AnnounceRequest
+	dial      rpc.Dialer
 }
 
-// serveAgent connects an agent and a host in memory. When the test ends, the
-// agent must have ended everything that it started.
 func serveAgent(t *testing.T) guest {
+	t.Helper()
+	return serveAs(t, newService(guestabi.PowerOffACPI, slog.New(slog.DiscardHandler)))
+}
+
+// serveAs connects the agent s and a host in memory. When the test ends, the
+// agent must have ended everything that it started.
+func serveAs(t *testing.T, s *service) guest {
 	t.Helper()
 	guestEnd, hostEnd := net.Pipe()
 	guestSide, err := guestlink.GuestSerial(guestEnd)
@@ -59,7 +65,7 @@ func serveAgent(t *testing.T) guest {
 	guestv1connect.RegisterHostServiceHandler(host.Methods, fakeHost{announced})
 	hostDone := make(chan error, 1)
 	go func() { hostDone <- host.Serve(guestlink.Listener(hostSide)) }()
-	s := newService(guestabi.PowerOffACPI, log)
+	s.log = log
 	agentDone := make(chan struct{})
 	go func() {
 		defer close(agentDone)
@@ -77,7 +83,7 @@ func serveAgent(t *testing.T) guest {
 			t.Errorf("%d commands are left", n)
 		}
 	})
-	return guest{guestv1connect.NewAgentServiceClient(client.Client), announced}
+	return guest{guestv1connect.NewAgentServiceClient(client.Client), announced, hostSide.Dial}
 }
 
 // result is what a command did.

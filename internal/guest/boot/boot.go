@@ -56,7 +56,7 @@ func (b *booter) run() (err error) {
 			err = fmt.Errorf("cannot boot: panic: %v", p)
 		}
 	}()
-	unix.Umask(0)
+	unix.Umask(0) // modes are meant as they are written here
 	for _, step := range []struct {
 		what string
 		do   func() error
@@ -69,6 +69,7 @@ func (b *booter) run() (err error) {
 		{"mount what lies in the root file system", b.mountInside},
 		{"mount the work disk at /root", mountWork},
 		{"identify the machine", b.identify},
+		{"set the umask", func() error { unix.Umask(0o022); return nil }}, // the kernel's for an init
 		{"start the agent", b.startAgent},
 	} {
 		if err := step.do(); err != nil {
