@@ -118,6 +118,7 @@ func (a *app) stopDaemon(ctx context.Context, c *client.Client) error {
 	if _, err := c.Host.Shutdown(ctx, &bangerv1.ShutdownRequest{}); err != nil {
 		return err
 	}
+	c.Close() // the daemon would wait a second for a connection that is kept
 	if err := awaitEnd(ctx, process, daemonEnd); err != nil {
 		return err
 	}

@@ -43,7 +43,6 @@ func (e execution) run(ctx context.Context) (*guestv1.ExecExit, error) {
 		return nil, err
 	}
 	defer stream.Close()
-	defer closeWith(ctx, stream)()
 	var sender sync.WaitGroup
 	defer sender.Wait()
 	defer cancel()

@@ -237,12 +237,12 @@ func (d *fakeDaemon) Delete(_ context.Context, r *bangerv1.DeleteRequest, s bang
 	if r.GetForce() {
 		call += " force"
 	}
-	if err := d.act(call, r.GetVm(), s.Send); err != nil {
-		return err
-	}
-	v, err := d.find(r.GetVm())
-	d.remove(v.GetId())
-	return err
+	return d.act(call, r.GetVm(), func(e *bangerv1.OperationEvent) error {
+		if v := e.GetVm(); v != nil { // gone before the client hears of it
+			d.remove(v.GetId())
+		}
+		return s.Send(e)
+	})
 }
 
 func (d *fakeDaemon) List(context.Context, *bangerv1.ListRequest) (*bangerv1.ListResponse, error) {

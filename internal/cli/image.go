@@ -188,7 +188,6 @@ func (a *app) importTar(ctx context.Context, c *client.Client, header *bangerv1.
 		return err
 	}
 	defer s.Close()
-	defer closeWith(ctx, s)()
 	if err := s.Send(header); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

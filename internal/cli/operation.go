@@ -54,13 +54,6 @@ func follow(s opStream, err error, show progress.Func) (*bangerv1.VM, error) {
 	}
 }
 
-// closeWith closes a stream that has an input side when ctx ends, until stop is
-// called. Receive alone would not notice: net/http does not look at ctx while it
-// waits for the next piece of a request's body.
-func closeWith(ctx context.Context, s io.Closer) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { _ = s.Close() })
-}
-
 func progressOf(p *bangerv1.Progress) progress.Report {
 	return progress.Report{Phase: p.GetPhase(), Detail: p.GetDetail(), Done: p.GetDoneBytes(), Total: p.GetTotalBytes()}
 }

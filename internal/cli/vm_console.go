@@ -63,7 +63,6 @@ func (a *app) console(ctx context.Context, shim shimv1connect.ShimServiceClient)
 		return err
 	}
 	defer stream.Close()
-	defer closeWith(ctx, stream)()
 	var sender sync.WaitGroup
 	defer sender.Wait()
 	defer cancel(nil)

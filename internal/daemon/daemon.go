@@ -154,8 +154,7 @@ func serve(ctx context.Context, log *slog.Logger, dirs paths.Dirs, api *server.S
 	log.Info("the daemon ends; VMs run on")
 	grace, stop := context.WithTimeout(context.Background(), shutdownGrace)
 	defer stop()
-	_ = s.Shutdown(grace)
-	return errors.Join(s.Close(), <-served)
+	return errors.Join(s.Shutdown(grace), <-served)
 }
 
 // takeLock makes this process the user's one daemon.

@@ -56,15 +56,32 @@ func receiveErrors(next connect.ClientFunc) connect.ClientFunc {
 		if err != nil {
 			return nil, fromWire(err)
 		}
-		return clientStream{s}, nil
+		// net/http does not look at ctx while it waits for the next piece of a request's
+		// body, so a call with an input side would outlive it.
+		return clientStream{s, context.AfterFunc(ctx, func() { _ = s.Close() })}, nil
 	}
 }
 
-type clientStream struct{ connect.ClientStream }
+type clientStream struct {
+	connect.ClientStream
+	stop func() bool
+}
 
-func (s clientStream) SendHeaders() error    { return fromWire(s.ClientStream.SendHeaders()) }
-func (s clientStream) Send(msg any) error    { return fromWire(s.ClientStream.Send(msg)) }
-func (s clientStream) Receive(msg any) error { return fromWire(s.ClientStream.Receive(msg)) }
+func (s clientStream) SendHeaders() error { return fromWire(s.ClientStream.SendHeaders()) }
+func (s clientStream) Send(msg any) error { return fromWire(s.ClientStream.Send(msg)) }
+
+func (s clientStream) Receive(msg any) error {
+	err := s.ClientStream.Receive(msg)
+	if err != nil {
+		s.stop()
+	}
+	return fromWire(err)
+}
+
+func (s clientStream) Close() error {
+	s.stop()
+	return s.ClientStream.Close()
+}
 
 func fromWire(err error) error {
 	wire, ok := errors.AsType[*connect.Error](err)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -26,19 +27,30 @@ type Server struct {
 
 	maxMessage int
 	http       *http.Server
+	calls      sync.WaitGroup
 }
 
 // NewServer returns a server that refuses messages of more than maxMessage
 // bytes. HTTP's own complaints go to log.
 func NewServer(maxMessage int, log *slog.Logger) *Server {
-	return &Server{
-		Methods:    connect.NewServer(sendErrors),
+	s := &Server{
 		maxMessage: maxMessage,
 		http: &http.Server{
 			Protocols:         h2c(),
 			ReadHeaderTimeout: headerTimeout,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
+	}
+	s.Methods = connect.NewServer(s.count, sendErrors)
+	return s
+}
+
+// count knows the calls under way.
+func (s *Server) count(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		s.calls.Add(1)
+		defer s.calls.Done()
+		return next(ctx, spec, stream)
 	}
 }
 
@@ -53,8 +65,39 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown refuses new calls and waits for those under way, until ctx ends.
-func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+// lastWords is the time that the last answers get to reach the socket.
+const lastWords = 20 * time.Millisecond
+
+// Shutdown waits for the calls under way, until ctx ends, and then closes the
+// server. New calls are refused. It does not wait for clients to close their
+// connections, as [http.Server.Shutdown] does.
+func (s *Server) Shutdown(ctx context.Context) error {
+	refusing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = s.http.Shutdown(refusing)
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.calls.Wait()
+	}()
+	select {
+	case <-done:
+		select {
+		case <-closed:
+		case <-time.After(lastWords):
+		}
+	case <-ctx.Done():
+	}
+	cancel()
+	<-closed
+	err := s.Close()
+	<-done
+	return err
+}
 
 // Close ends everything at once, calls under way too.
 func (s *Server) Close() error { return s.http.Close() }

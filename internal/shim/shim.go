@@ -151,8 +151,7 @@ func (s *shim) serveAPI(cleanup *undo.Stack) error {
 	cleanup.Add(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), farewell)
 		defer cancel()
-		_ = server.Shutdown(ctx) // watchers that do not read lose the last status; it is on disk
-		err := server.Close()
+		err := server.Shutdown(ctx) // a watcher that does not read loses the last status; it is on disk
 		<-done
 		return err
 	})

@@ -82,14 +82,22 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// Approx prints the size for people, rounded to three digits: "1.25GiB".
+// Approx prints the size for people, rounded to about three digits: "1.25GiB".
 func (s Size) Approx() string {
 	for _, u := range []struct {
 		factor Size
 		name   string
 	}{{TiB, "TiB"}, {GiB, "GiB"}, {MiB, "MiB"}, {KiB, "KiB"}} {
 		if s >= u.factor {
-			return strconv.FormatFloat(float64(s)/float64(u.factor), 'g', 3, 64) + u.name
+			v, digits := float64(s)/float64(u.factor), 2
+			for limit := 10.0; v >= limit && digits > 0; limit *= 10 {
+				digits--
+			}
+			text := strconv.FormatFloat(v, 'f', digits, 64)
+			if strings.Contains(text, ".") {
+				text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+			}
+			return text + u.name
 		}
 	}
 	return strconv.FormatInt(int64(s), 10) + "B"

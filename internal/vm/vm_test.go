@@ -108,3 +108,14 @@ func TestEveryStateEndsGoneOrStopped(t *testing.T) {
 		}
 	}
 }
+
+func TestApprox(t *testing.T) {
+	for size, want := range map[vm.Size]string{
+		1: "1B", 1023: "1023B", vm.KiB: "1KiB", vm.KiB + 512: "1.5KiB", 1010 * vm.MiB: "1010MiB", 12*vm.MiB + 300*vm.KiB: "12.3MiB", 100 * vm.GiB: "100GiB",
+		5*vm.TiB/4 + 1: "1.25TiB",
+	} {
+		if got := size.Approx(); got != want {
+			t.Errorf("Approx(%d) = %q, want %q", int64(size), got, want)
+		}
+	}
+}

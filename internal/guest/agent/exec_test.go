@@ -126,14 +126,33 @@ func TestSignalsEndTheCommand(t *testing.T) {
 		}
 	}
 	// The whole group gets the signal: the shell's child, too.
-	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", "trap 'exit 7' INT; echo ready; sleep 100")})
+	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", "trap 'exit 7' TERM; sh -c 'echo pid=$$.; exec sleep 100' & wait")})
 	defer stream.Close()
-	readUntil(t, stream, "ready")
+	child := readPID(t, stream)
 	send(t, stream, &guestv1.ExecRequest{Message: &guestv1.ExecRequest_Signal{Signal: 1000}}) // no signal at all
-	send(t, stream, &guestv1.ExecRequest{Message: &guestv1.ExecRequest_Signal{Signal: 2}})
+	send(t, stream, &guestv1.ExecRequest{Message: &guestv1.ExecRequest_Signal{Signal: 15}})
 	if r := finish(t, stream); r.exit.GetCode() != 7 {
-		t.Errorf("exit %v after SIGINT, want 7", r.exit)
+		t.Errorf("exit %v after SIGTERM, want 7", r.exit)
 	}
+	eventually(t, "the child ends", func() bool { return !alive(child) })
+}
+
+// alive says whether pid runs; a zombie does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// readPID reads output until "pid=N." and returns N.
+func readPID(t *testing.T, s stream) int {
+	t.Helper()
+	var pid int
+	if seen := readUntil(t, s, "."); !strings.HasPrefix(seen, "pid=") {
+		t.Fatalf("%q, want a pid", seen)
+	} else if _, err := fmt.Sscanf(seen, "pid=%d.", &pid); err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 // stream is what readUntil needs of a call.
@@ -209,13 +228,9 @@ func TestCallerThatLeavesHangsUp(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", script), Dir: dir, Stdin: true})
-		seen := readUntil(t, stream, ".")
+		pid := readPID(t, stream)
 		_ = stream.Close()
-		var pid int
-		if _, err := fmt.Sscanf(seen, "pid=%d.", &pid); err != nil {
-			t.Fatalf("%q: %v", seen, err)
-		}
-		eventually(t, name+": the command ends", func() bool { return syscall.Kill(pid, 0) != nil })
+		eventually(t, name+": the command ends", func() bool { return !alive(pid) })
 		if _, err := os.Stat(filepath.Join(dir, "hup")); name == "trap" && err != nil {
 			t.Errorf("the command saw no SIGHUP: %v", err)
 		}
@@ -225,10 +240,7 @@ func TestCallerThatLeavesHangsUp(t *testing.T) {
 func TestCallerThatLeavesABlockedInput(t *testing.T) {
 	g := serveAgent(t)
 	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", "echo pid=$$.; exec sleep 100"), Stdin: true})
-	var pid int
-	if _, err := fmt.Sscanf(readUntil(t, stream, "."), "pid=%d.", &pid); err != nil {
-		t.Fatal(err)
-	}
+	pid := readPID(t, stream)
 	// Input without end: it fills the command's pipe, the agent's queue and the
 	// stream's window, and then blocks.
 	var sent atomic.Int64
@@ -241,7 +253,7 @@ func TestCallerThatLeavesABlockedInput(t *testing.T) {
 	eventually(t, "the input fills every buffer", func() bool { return sent.Load() > inputQueue*guestabi.MaxChunk })
 	_ = stream.Close()
 	flooding.Wait()
-	eventually(t, "the command ends", func() bool { return syscall.Kill(pid, 0) != nil })
+	eventually(t, "the command ends", func() bool { return !alive(pid) })
 	if n := sent.Load(); n > 16<<20 {
 		t.Errorf("%d bytes of input were taken from a caller whose command reads nothing", n)
 	}
@@ -261,12 +273,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func TestCommandThatIgnoresSIGHUPIsKilled(t *testing.T) {
 	g := serveAgent(t)
 	stream := g.begin(t.Context(), t, &guestv1.ExecStart{Argv: argv("sh", "-c", "trap '' HUP; echo pid=$$.; while :; do sleep 1; done")})
-	var pid int
-	if _, err := fmt.Sscanf(readUntil(t, stream, "."), "pid=%d.", &pid); err != nil {
-		t.Fatal(err)
-	}
+	pid := readPID(t, stream)
 	_ = stream.Close()
-	eventually(t, "the command is killed", func() bool { return syscall.Kill(pid, 0) != nil })
+	eventually(t, "the command is killed", func() bool { return !alive(pid) })
 }
 
 func TestManyAtOnce(t *testing.T) {

@@ -37,7 +37,7 @@ func TestTerminalKeysAndSignalsReachTheForeground(t *testing.T) {
 		"key":    {Message: &guestv1.ExecRequest_Stdin{Stdin: []byte{3}}},
 		"signal": {Message: &guestv1.ExecRequest_Signal{Signal: 2}},
 	} {
-		stream := g.begin(t.Context(), t, onTerminal("sh", "-c", "trap 'exit 9' INT; echo ready; sleep 100"))
+		stream := g.begin(t.Context(), t, onTerminal("sh", "-c", "trap 'exit 9' INT; sleep 100 & echo ready; wait"))
 		readUntil(t, stream, "ready")
 		send(t, stream, req)
 		if r := finish(t, stream); r.exit.GetCode() != 9 {
