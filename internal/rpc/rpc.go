@@ -57,7 +57,7 @@ func (s *Server) count(next connect.ServerFunc) connect.ServerFunc {
 // Serve answers calls on l until Close; it then returns nil.
 func (s *Server) Serve(l net.Listener) error {
 	mux := http.NewServeMux()
-	connecthttp.Mount(mux, s.Methods, connecthttp.WithReadMaxBytes(s.maxMessage))
+	connecthttp.Mount(mux, s.Methods, connecthttp.WithReadMaxBytes(s.maxMessage), connecthttp.WithCompressors())
 	s.http.Handler = mux
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -127,7 +127,7 @@ func NewClient(dial Dialer, maxMessage int) *Client {
 		DisableCompression: true,
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}
-	transport := connecthttp.NewTransport(&http.Client{Transport: t}, "http://banger", connecthttp.WithReadMaxBytes(maxMessage))
+	transport := connecthttp.NewTransport(&http.Client{Transport: t}, "http://banger", connecthttp.WithReadMaxBytes(maxMessage), connecthttp.WithCompressors())
 	return &Client{Client: connect.NewClient(transport, receiveErrors), transport: t}
 }
 

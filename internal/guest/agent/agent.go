@@ -53,13 +53,17 @@ func Run(ctx context.Context, opts Options) {
 	if err := protectFromOOM(os.Getpid(), agentOOMScore); err != nil {
 		log.Warn("cannot protect the agent from the out-of-memory killer", "error", err)
 	}
+	// Without a name of its own the process would be called "exe".
+	if err := os.WriteFile("/proc/self/comm", []byte("banger-agent"), 0); err != nil {
+		log.Warn("cannot name the agent's process", "error", err)
+	}
 	s := newService(opts.PowerOff, log)
 	defer s.close()
 	delay := retryFirst
 	for ctx.Err() == nil {
 		link, err := guestlink.Open(opts.Link)
 		if err != nil {
-			if delay >= retryMax {
+			if delay < retryMax && 2*delay >= retryMax { // once
 				log.Error("cannot open the guest link", "error", err)
 			}
 			delay = pause(ctx, delay)
