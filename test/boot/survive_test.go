@@ -162,31 +162,12 @@ func TestNothingIsLeftAfterDelete(t *testing.T) {
 func TestInterruptLeavesNothing(t *testing.T) {
 	for _, phase := range []string{"spec", "disks", "boot"} {
 		t.Run(phase, func(t *testing.T) {
-			cmd := shared.command(t.Context(), "vm", "run", "--image", "busybox", "--memory", "256MiB", "--", "true")
-			stderr, err := cmd.StderrPipe()
-			if err != nil {
+			process, wait := shared.startRun(t, phase, "--image", "busybox", "--memory", "256MiB")
+			if err := process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			seen, buf := "", make([]byte, 4096)
-			for !strings.Contains(seen, phase) {
-				n, err := stderr.Read(buf)
-				seen += string(buf[:n])
-				if err != nil {
-					t.Fatalf("stderr ended before phase %q: %q", phase, seen)
-				}
-			}
-			if err := cmd.Process.Signal(os.Interrupt); err != nil {
-				t.Fatal(err)
-			}
-			for err == nil {
-				_, err = stderr.Read(buf)
-			}
-			_ = cmd.Wait()
-			if code := cmd.ProcessState.ExitCode(); code != 130 {
-				t.Errorf("exit %d, want 130", code)
+			if code, stderr := wait(); code != 130 {
+				t.Errorf("exit %d, want 130\n%s", code, stderr)
 			}
 			eventually(t, 10*time.Second, "no VM, process or file is left", func() bool {
 				return len(shared.list(t)) == 0 && len(shared.processes()) == 0 && len(shared.vmFiles(t)) == 0

@@ -1,6 +1,7 @@
 package paths_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,10 +22,14 @@ func setRoots(t *testing.T, runtimeDir string) {
 func TestFromEnvMakesPrivateDirectories(t *testing.T) {
 	run := t.TempDir()
 	setRoots(t, run)
-	if err := os.Mkdir(filepath.Join(run, "banger"), 0o755); err != nil {
+	d, err := paths.FromEnv()
+	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := paths.FromEnv()
+	if err := os.Chmod(d.Runtime, 0o755); err != nil { // an old one, too open
+		t.Fatal(err)
+	}
+	d, err = paths.FromEnv()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,11 +47,32 @@ func TestFromEnvMakesPrivateDirectories(t *testing.T) {
 func TestFromEnvRefusesALinkInItsPlace(t *testing.T) {
 	run := t.TempDir()
 	setRoots(t, run)
-	if err := os.Symlink(t.TempDir(), filepath.Join(run, "banger")); err != nil {
+	d, err := paths.FromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(d.Runtime), os.Symlink(t.TempDir(), d.Runtime)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := paths.FromEnv(); errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("err = %v, want a refusal", err)
+	}
+}
+
+func TestTwoHomesShareNoSocket(t *testing.T) {
+	run := t.TempDir()
+	setRoots(t, run)
+	one, err := paths.FromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	setRoots(t, run)
+	two, err := paths.FromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.DaemonSocket() == two.DaemonSocket() {
+		t.Errorf("both homes have the socket %s", one.DaemonSocket())
 	}
 }
 
