@@ -58,12 +58,13 @@ func receiveErrors(next connect.ClientFunc) connect.ClientFunc {
 		}
 		// net/http does not look at ctx while it waits for the next piece of a request's
 		// body, so a call with an input side would outlive it.
-		return clientStream{s, context.AfterFunc(ctx, func() { _ = s.Close() })}, nil
+		return clientStream{s, ctx, context.AfterFunc(ctx, func() { _ = s.Close() })}, nil
 	}
 }
 
 type clientStream struct {
 	connect.ClientStream
+	ctx  context.Context //nolint:containedctx // the call's
 	stop func() bool
 }
 
@@ -75,7 +76,16 @@ func (s clientStream) Receive(msg any) error {
 	if err != nil {
 		s.stop()
 	}
-	return fromWire(err)
+	err = fromWire(err)
+	// A peer that dies resets its streams or cuts a message off, which reads as a
+	// cancelled call or a broken protocol.
+	if wire, ok := errors.AsType[*connect.Error](err); ok && !wire.IsRemote() && s.ctx.Err() == nil {
+		switch wire.Code() {
+		case connect.CodeCanceled, connect.CodeInternal, connect.CodeUnknown:
+			return errs.New(errs.Unavailable, "the connection was lost: %w", wire)
+		}
+	}
+	return err
 }
 
 func (s clientStream) Close() error {

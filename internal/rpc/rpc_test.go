@@ -81,3 +81,28 @@ func TestLargeMessageIsRefused(t *testing.T) {
 		t.Error("a message beyond the bound was accepted")
 	}
 }
+
+// TestLostConnectionIsUnavailable: a server that dies in the middle of a call is
+// not a caller's own cancellation.
+func TestLostConnectionIsUnavailable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := rpc.ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		buf := make([]byte, 16)
+		_, _ = c.Read(buf)
+		_ = c.Close()
+	}()
+	c := rpc.NewClient(rpc.Unix(path), 1<<10)
+	defer c.Close()
+	if _, err := guestv1connect.NewAgentServiceClient(c.Client).Health(t.Context(), &guestv1.HealthRequest{}); errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("kind %s, %v; want unavailable", errs.KindOf(err), err)
+	}
+}

@@ -8,9 +8,10 @@ package client
 import (
 	"context"
 	"errors"
-	"net"
 	"syscall"
+	"time"
 
+	bangerv1 "banger/api/banger/v1"
 	"banger/api/banger/v1/bangerv1connect"
 	"banger/api/guest/v1/guestv1connect"
 	"banger/api/shim/v1/shimv1connect"
@@ -91,19 +92,27 @@ func Shim(socket string) (shimv1connect.ShimServiceClient, func()) {
 	return shimv1connect.NewShimServiceClient(c.Client), c.Close
 }
 
-// answers says whether somebody listens on the socket. A socket that its dead
-// listener left behind refuses connections.
+// answerTimeout bounds a daemon's answer to the question whether it is there.
+const answerTimeout = 10 * time.Second
+
+// answers says whether a daemon serves on the socket. A socket that its dead
+// listener left behind refuses connections; one whose listener is just dying
+// takes them, and answers no call.
 func answers(ctx context.Context, socket string) (bool, error) {
-	conn, err := rpc.Unix(socket)(ctx)
+	c := rpc.NewClient(rpc.Unix(socket), maxMessage)
+	defer c.Close()
+	ask, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	_, err := bangerv1connect.NewHostServiceClient(c.Client).Status(ask, &bangerv1.StatusRequest{})
 	switch {
 	case err == nil:
-		_ = conn.Close()
 		return true, nil
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
-		return false, nil
-	}
-	if _, ok := errors.AsType[*net.OpError](err); ok && ctx.Err() == nil {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case ask.Err() != nil:
+		return false, errs.New(errs.Timeout, "the daemon does not answer within %s", answerTimeout).WithHint("pkill -f 'banger daemon serve' (VMs run on), and try again")
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return false, errs.New(errs.Unavailable, "cannot reach the daemon: %w", err)
 	}
-	return false, err
+	return false, nil
 }
