@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"banger/internal/base/kvm"
 )
 
 // debvm is a guest image of Debian's debvm-create, with an ssh key of ours in it.
@@ -18,6 +21,10 @@ type debvm struct {
 
 // prepareDebvm makes the image once: bookworm with sshd, as debvm-create has it.
 func (b *bench) prepareDebvm(ctx context.Context) (*debvm, error) {
+	// debvm-run takes every /dev/kvm that it can open.
+	if err := kvm.Usable(); errors.Is(err, kvm.ErrNoHardware) {
+		return nil, fmt.Errorf("debvm-run would use a %s that does not work (%w): run this as a user who cannot open it, or with -no-debvm", kvm.Device, err)
+	}
 	d := &debvm{bench: b, image: filepath.Join(b.work, "debvm.ext4"), key: filepath.Join(b.work, "key")}
 	if _, err := os.Stat(d.image); err == nil {
 		return d, nil
@@ -56,7 +63,7 @@ func (d *debvm) bootAndSSH(ctx context.Context) error {
 		return err
 	}
 	defer killGroup(vm)
-	if err := command(ctx, "debvm-waitssh", "-q", port); err != nil {
+	if err := command(ctx, "debvm-waitssh", "-q", "-t", "300", port); err != nil {
 		return err
 	}
 	return command(ctx, "ssh", d.ssh("-p", port, "root@127.0.0.1", "true")...)
