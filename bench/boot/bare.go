@@ -36,7 +36,7 @@ func (b *bench) bareQEMU(ctx context.Context) (func(context.Context) error, erro
 	if err != nil {
 		return nil, err
 	}
-	initrd := filepath.Join(b.work, "poweroff.cpio.zst")
+	initrd := filepath.Join(b.work, "poweroff.cpio.lz4")
 	f, err := os.Create(initrd)
 	if err != nil {
 		return nil, err

@@ -79,7 +79,7 @@ func (d *debvm) sshInOurGuest(ctx context.Context) (func(context.Context) error,
 	}
 	if found, _ := filepath.Glob(filepath.Join(debs, "*.deb")); len(found) == 0 {
 		get := exec.CommandContext(ctx, "apt-get", "download", "openssh-server", "openssh-sftp-server", "libwrap0", "openssh-client",
-			"libcbor0.8", "libedit2", "libfido2-1", "libbsd0", "libmd0", "runit-helper", "libproc2-0", "procps", "ucf", "sensible-utils")
+			"libcbor0.8", "libedit2", "libnsl2", "libtirpc3", "libtirpc-common", "libfido2-1", "libbsd0", "libmd0", "runit-helper", "libproc2-0", "procps", "ucf", "sensible-utils")
 		get.Dir = debs
 		if out, err := get.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("cannot download openssh-server: %w\n%s", err, out)

@@ -68,6 +68,9 @@ const (
 	ModulesDir = "/modules"
 )
 
+// AgentNice is the agent's nice value (setpriority(2)); its commands have 0.
+const AgentNice = -20
+
 // MaxMessage bounds one message of the guest API, both ways, in bytes.
 const MaxMessage = 4 << 20
 

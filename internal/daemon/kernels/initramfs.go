@@ -31,7 +31,7 @@ func (s *Service) Initramfs(ctx context.Context, k vm.Kernel, wanted []string) (
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(s.o.Dirs.Initramfs(), fmt.Sprintf("%x.cpio.zst", sha256.Sum256(parts)))
+	path := filepath.Join(s.o.Dirs.Initramfs(), fmt.Sprintf("%x.cpio.lz4", sha256.Sum256(parts)))
 	if exists(path) {
 		return path, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -55,11 +56,26 @@ func start(c *command, req *guestv1.ExecStart) (_ *process, err error) {
 	if err != nil {
 		return nil, cannotRun("cannot run %q: %v", c.path, err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := startNormal(p.cmd); err != nil {
 		return nil, startError(c, err)
 	}
 	_ = protectFromOOM(p.cmd.Process.Pid, commandOOMScore)
 	return p, nil
+}
+
+// startNormal starts a command with the usual priority: the agent has a higher one,
+// and a child has its thread's.
+func startNormal(cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const nice0 = 20 // what getpriority(2) itself returns for a nice value of 0
+	if own, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && own > nice0 {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 0); err != nil {
+			return err
+		}
+		defer func() { _ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice0-own) }()
+	}
+	return cmd.Start()
 }
 
 // openPipes makes the command's three streams; it returns the ends that are the

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/guestabi"
 )
 
 // inits are the programs that can be PID 1 after us, in the order of preference:
@@ -41,12 +45,22 @@ func (b *booter) startAgent() error {
 		return err
 	}
 	defer r.Close()
+	// The image's init starts at the same moment and would take the CPU that the
+	// agent needs to answer the host. A child has its thread's priority.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, guestabi.AgentNice); err != nil {
+		warn(fmt.Errorf("cannot raise the agent's priority: %w", err))
+	}
 	p, err := os.StartProcess("/proc/self/exe", b.agentArgs(), &os.ProcAttr{
 		Dir: "/", Env: environment, Files: []*os.File{null, kmsg, kmsg, r}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
+	// Sessions share the CPU before processes do (sched(7), autogroup).
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", p.Pid), strconv.AppendInt(nil, guestabi.AgentNice, 10), 0)
 	b.agent = &agentProcess{pid: p.Pid, handover: w}
 	// PID 1 reaps whatever ends; it must not wait for one child by its handle.
 	return p.Release()
