@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
@@ -40,9 +41,12 @@ func toWire(err error) error {
 	if _, ok := errors.AsType[*connect.Error](err); ok {
 		return err
 	}
-	kind := errs.KindOf(err)
+	kind, hint := errs.KindOf(err), errs.HintOf(err)
+	if kind == errs.Internal && errors.Is(err, syscall.ENOSPC) {
+		kind, hint = errs.Unavailable, "free some space on that file system"
+	}
 	wire := connect.NewError(codes[kind], err.Error()).WithCause(err)
-	detail, detailErr := connectproto.NewErrorDetail(&bangerv1.ErrorDetail{Kind: string(kind), Hint: errs.HintOf(err)})
+	detail, detailErr := connectproto.NewErrorDetail(&bangerv1.ErrorDetail{Kind: string(kind), Hint: hint})
 	if detailErr != nil {
 		return wire
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	guestv1 "banger/api/guest/v1"
@@ -104,5 +105,12 @@ func TestLostConnectionIsUnavailable(t *testing.T) {
 	defer c.Close()
 	if _, err := guestv1connect.NewAgentServiceClient(c.Client).Health(t.Context(), &guestv1.HealthRequest{}); errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("kind %s, %v; want unavailable", errs.KindOf(err), err)
+	}
+}
+
+func TestFullDiskIsForTheUserToMend(t *testing.T) {
+	_, err := serve(t, &os.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}, 1<<10).Health(t.Context(), &guestv1.HealthRequest{})
+	if errs.KindOf(err) != errs.Unavailable || errs.HintOf(err) == "" {
+		t.Errorf("kind %s, hint %q", errs.KindOf(err), errs.HintOf(err))
 	}
 }
