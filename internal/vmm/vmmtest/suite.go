@@ -83,7 +83,7 @@ func (s suite) start(t *testing.T, c vmm.Config) vmm.Machine {
 	if err := m.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, m, "ready")
+	expect(t, m, "ready\n")
 	return m
 }
 
@@ -177,7 +177,7 @@ func (s suite) powerOff(t *testing.T) {
 	if pid := m.PID(); pid <= 0 || syscall.Kill(pid, 0) != nil {
 		t.Errorf("PID() = %d, which is not a process", pid)
 	}
-	expect(t, m, "ready")
+	expect(t, m, "ready\n")
 	typeIn(t, m, "x")
 	expect(t, m, "x")
 	typeIn(t, m, "p")
