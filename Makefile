@@ -27,8 +27,8 @@ setup-test:
 	@tools/setup run test
 
 test: setup-test build ## run every test, real guests included
-	@BANGER_TEST_BIN=$(CURDIR)/bin/banger BANGER_TEST_REQUIRE=guest,oracle \
-		go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --hide-summary=skipped -- \
+	@BANGER_TEST_BIN=$(CURDIR)/bin/banger BANGER_TEST_REQUIRE=guest,tools,host \
+		go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails -- \
 		-race -shuffle=on -timeout 35m $(TEST_FLAGS) ./...
 
 fast: ## run the tests that need no guest

@@ -22,7 +22,7 @@ const module = "banger"
 var layers = [][]string{
 	{ // contracts and leaves
 		"api/banger/v1", "api/banger/v1/bangerv1connect", "api/shim/v1", "api/shim/v1/shimv1connect", "api/guest/v1", "api/guest/v1/guestv1connect",
-		"internal/base/atomicfile", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/kvm", "internal/base/progress", "internal/base/undo", "internal/base/version",
+		"internal/base/atomicfile", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/kvm", "internal/base/progress", "internal/base/testneed", "internal/base/undo", "internal/base/version",
 		"internal/guestbin",
 	},
 	{"internal/guestabi", "internal/vm"}, // vocabulary

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	bangerv1 "banger/api/banger/v1"
+
+	"banger/internal/base/testneed"
 )
 
 func TestRunGivesTheCommandsStatusAndStreams(t *testing.T) {
@@ -196,7 +198,7 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	t.Helper()
 	master, terminal, err := pty.Open()
 	if err != nil {
-		t.Skip("no terminal can be made:", err)
+		testneed.Missing(t, testneed.Host, "no terminal can be made: %v", err)
 	}
 	t.Cleanup(func() { master.Close(); terminal.Close() })
 	if err := pty.Setsize(master, &pty.Winsize{Rows: 33, Cols: 111}); err != nil {

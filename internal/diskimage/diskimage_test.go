@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/base/testneed"
 	"banger/internal/base/errs"
 	"banger/internal/vm"
 )
@@ -23,16 +24,7 @@ import (
 // oracle returns a tool of e2fsprogs that judges what we made.
 func oracle(t *testing.T, name string) string {
 	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p
-		}
-	}
-	if slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "oracle") {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
+	return testneed.Tool(t, name, "e2fsprogs")
 }
 
 func output(t *testing.T, name string, args ...string) string {

@@ -245,14 +245,14 @@ func (f *filterState) place(shown, name string, k kind) error {
 // resolve returns the clean path of an entry below the root, "." for the root
 // itself, with every parent that is a symbolic link replaced by where it leads.
 func (f *filterState) resolve(name string) (string, error) {
-	todo := strings.Split(name, "/")
-	if slices.Contains(todo, "..") {
+	rest := strings.Split(name, "/")
+	if slices.Contains(rest, "..") {
 		return "", refuse(name, "its name contains %q", "..")
 	}
 	at, hops := ".", 0
-	for len(todo) > 0 {
-		part := todo[0]
-		todo = todo[1:]
+	for len(rest) > 0 {
+		part := rest[0]
+		rest = rest[1:]
 		switch part {
 		case "", ".":
 			continue
@@ -267,7 +267,7 @@ func (f *filterState) resolve(name string) (string, error) {
 		if len(next) > maxPath {
 			return "", refuse(name[:min(len(name), 60)]+"…", "its path has more than %d bytes", maxPath)
 		}
-		if f.kinds[next] != symlink || !hasName(todo) {
+		if f.kinds[next] != symlink || !hasName(rest) {
 			at = next
 			continue
 		}
@@ -278,7 +278,7 @@ func (f *filterState) resolve(name string) (string, error) {
 		if path.IsAbs(target) {
 			at = "."
 		}
-		todo = append(strings.Split(target, "/"), todo...)
+		rest = append(strings.Split(target, "/"), rest...)
 	}
 	return at, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pierrec/lz4/v4"
 
+	"banger/internal/base/testneed"
 	"banger/internal/initramfs"
 )
 
@@ -28,11 +29,7 @@ func TestArchiveIsReproducible(t *testing.T) {
 }
 
 func TestCpioReadsTheArchive(t *testing.T) {
-	cpio, err := exec.LookPath("cpio")
-	if err != nil {
-		t.Skip("there is no cpio to read the archive with")
-	}
-	cmd := exec.Command(cpio, "-tv", "--quiet")
+	cmd := exec.Command(testneed.Tool(t, "cpio", "cpio"), "-tv", "--quiet")
 	cmd.Stdin = lz4.NewReader(bytes.NewReader(build(t)))
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -10,22 +10,14 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"banger/internal/base/testneed"
 )
 
-// needKmod finds a program of the package kmod. Without it the test is skipped,
-// unless BANGER_TEST_REQUIRE has "oracle".
+// needKmod finds a program of the package kmod.
 func needKmod(t *testing.T, name string) string {
 	t.Helper()
-	for _, dir := range append([]string{"/usr/sbin", "/sbin"}, filepath.SplitList(os.Getenv("PATH"))...) {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path
-		}
-	}
-	if slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "oracle") {
-		t.Fatalf("no %s: apt-get install kmod", name)
-	}
-	t.Skipf("no %s", name)
-	return ""
+	return testneed.Tool(t, name, "kmod")
 }
 
 // place writes files below dir/lib/modules/1.2.3 and returns that folder.

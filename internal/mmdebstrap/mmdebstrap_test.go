@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/base/testneed"
 	"banger/internal/base/errs"
 	"banger/internal/base/progress"
 )
@@ -22,11 +23,8 @@ import (
 // fake puts a mmdebstrap of our own before the real one, and returns options.
 func fake(t *testing.T, script string) Options {
 	t.Helper()
-	for _, tool := range []string{"apt-config", "unshare"} {
-		if _, err := lookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
-	}
+	testneed.Tool(t, "apt-config", "apt")
+	testneed.Tool(t, "unshare", "util-linux")
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "mmdebstrap"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
@@ -112,14 +110,25 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
+// needNamespaces: root is to have them, a user only with subordinate ids.
+func needNamespaces(t *testing.T) {
+	t.Helper()
+	w, err := findWay(t.Context())
+	switch {
+	case err == nil && w.unshare != nil:
+	case os.Getuid() == 0:
+		testneed.Missing(t, testneed.Host, "root gets no namespaces here: %v", err)
+	default:
+		t.Skip("this user has no subordinate ids: ", err)
+	}
+}
+
 func TestCancelLeavesNothing(t *testing.T) {
 	o := fake(t, `
 setsid sh -c 'echo $$; while :; do : > "$TMPDIR/$(date +%N)"; done' &
 wait
 `)
-	if w, err := findWay(t.Context()); err != nil || w.unshare == nil {
-		t.Skip("no namespaces of our own here: ", err)
-	}
+	needNamespaces(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := Build(ctx, o, writerFunc(func(b []byte) (int, error) {
 		cancel() // the background process runs
@@ -146,9 +155,7 @@ func TestMain(m *testing.M) {
 
 func TestBuildDiesWithUs(t *testing.T) {
 	fake(t, "")
-	if w, err := findWay(t.Context()); err != nil || w.unshare == nil {
-		t.Skip("no namespaces of our own here: ", err)
-	}
+	needNamespaces(t)
 	dir := t.TempDir()
 	// The pipe on descriptor 1 stays open as long as any process of the build lives.
 	script := "#!/bin/sh\nsetsid sh -c 'echo up; while :; do sleep 1; done' &\nwait\n"
@@ -183,9 +190,10 @@ func TestBuildDiesWithUs(t *testing.T) {
 }
 
 func TestRemoveAllTakesOtherUsersFiles(t *testing.T) {
-	if w, err := findWay(t.Context()); err != nil || w.unshare == nil || os.Getuid() == 0 {
-		t.Skip("needs an ordinary user with subordinate ids: ", err)
+	if os.Getuid() == 0 {
+		t.Skip("root needs no other way to remove files: an ordinary user runs this")
 	}
+	needNamespaces(t)
 	dir := filepath.Join(t.TempDir(), "d")
 	args := append(append([]string{"unshare"}, asRoot...), "sh", "-ec", `mkdir -p "$0/a" && touch "$0/a/f" && chown -R 42:42 "$0/a" && chmod 700 "$0/a"`, dir)
 	if err := try(t.Context(), args...); err != nil {
@@ -267,9 +275,7 @@ func FuzzMessages(f *testing.F) {
 // TestBuildForReal builds the default image from the host's own mirror, and needs
 // minutes and a network.
 func TestBuildForReal(t *testing.T) {
-	if !slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "mmdebstrap") {
-		t.Skip("BANGER_TEST_REQUIRE does not name mmdebstrap")
-	}
+	testneed.Asked(t, testneed.Mirror)
 	targets, err := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages").Output()
 	if err != nil {
 		t.Fatal(err)

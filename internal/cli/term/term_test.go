@@ -14,6 +14,7 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
+	"banger/internal/base/testneed"
 	"banger/internal/base/progress"
 )
 
@@ -127,7 +128,7 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	t.Helper()
 	master, terminal, err := pty.Open()
 	if err != nil {
-		t.Skip("no terminal can be made:", err)
+		testneed.Missing(t, testneed.Host, "no terminal can be made: %v", err)
 	}
 	t.Cleanup(func() { master.Close(); terminal.Close() })
 	if err := pty.Setsize(master, &pty.Winsize{Rows: 33, Cols: 111}); err != nil {

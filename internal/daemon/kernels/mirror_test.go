@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/base/testneed"
 	"banger/internal/base/paths"
 	"banger/internal/base/progress"
 	"banger/internal/diskimage"
@@ -17,9 +18,7 @@ import (
 // TestHostMirror makes Debian's real kernels from the mirror of this host. It
 // fetches 60 MB, so it runs only where it is asked for.
 func TestHostMirror(t *testing.T) {
-	if !slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "mirror") {
-		t.Skip("BANGER_TEST_REQUIRE has no mirror: real kernels are not fetched")
-	}
+	testneed.Asked(t, testneed.Mirror)
 	all := metapackages
 	defer func() { metapackages = all }()
 	for _, meta := range all {

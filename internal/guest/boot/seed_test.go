@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/base/testneed"
 )
 
 // needRoot skips a test of owners and trusted attributes.
@@ -21,7 +23,7 @@ func needRoot(t *testing.T) {
 	}
 	dir := t.TempDir()
 	if err := unix.Lsetxattr(dir, "trusted.banger.test", []byte("1"), 0); err != nil {
-		t.Skipf("no trusted attributes in %s: %v", dir, err)
+		testneed.Missing(t, testneed.Host, "no trusted attributes in %s: %v", dir, err)
 	}
 }
 

@@ -1,0 +1,35 @@
+package testneed_test
+
+import (
+	"fmt"
+	"testing"
+
+	"banger/internal/base/testneed"
+)
+
+// recorder is a test that notes how it would have ended.
+type recorder struct {
+	testing.TB
+	end string
+}
+
+func (*recorder) Helper()                            {}
+func (r *recorder) Skipf(format string, args ...any) { r.end = "skip: " + fmt.Sprintf(format, args...) }
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.end = "fail: " + fmt.Sprintf(format, args...)
+}
+
+func TestMissingFailsOnlyWhereItsWordIsRequired(t *testing.T) {
+	for require, want := range map[string]string{
+		"":            "skip: there is no no-such-tool: apt-get install pkg",
+		"guest,host":  "skip: there is no no-such-tool: apt-get install pkg",
+		"toolsmith":   "skip: there is no no-such-tool: apt-get install pkg",
+		"guest,tools": `fail: there is no no-such-tool: apt-get install pkg (BANGER_TEST_REQUIRE has "tools")`,
+	} {
+		t.Setenv("BANGER_TEST_REQUIRE", require)
+		var r recorder
+		if testneed.Tool(&r, "no-such-tool", "pkg"); r.end != want {
+			t.Errorf("with %q: %q, want %q", require, r.end, want)
+		}
+	}
+}
