@@ -8,7 +8,7 @@ GO := CGO_ENABLED=0 go
 INIT := internal/guestbin/bin/banger-init
 TEST_FLAGS ?=
 
-.PHONY: run build install test fast bench-boot check generate setup setup-test clean help
+.PHONY: run build install test fast bench-boot bench-ext4 check generate setup setup-test clean help
 
 run: setup build ## set up, build, and open a shell in a new VM (without a terminal: print its uname)
 	@if [ -t 0 ]; then exec bin/banger vm run; else exec bin/banger vm run --rm -- uname -a </dev/null; fi
@@ -37,6 +37,10 @@ fast: ## run the tests that need no guest
 bench-boot: setup build ## boot time and command latency, side by side with bare QEMU and debvm
 	@tools/setup bench
 	@go run ./bench/boot
+
+bench-ext4: ## the ext4 library, side by side with cat, tar2ext4, mke2fs, debugfs, resize2fs
+	@tools/setup run test
+	@go run ./bench/ext4 $(BENCH_FLAGS)
 
 check: ## formatting, vet, generated code
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

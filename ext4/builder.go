@@ -1,0 +1,302 @@
+package ext4
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"banger/ext4/internal/tarfile"
+)
+
+// Builder makes an image out of a tree: NewBuilder, then any of Tar, Layers and FS,
+// then Finish. What files contain goes straight to its place; the tree itself is
+// kept in memory, at about 250 bytes a file. What comes later replaces what came
+// before. After an error, or without Finish, the file holds no file system.
+//
+// A Builder is not safe for concurrent use.
+type Builder struct {
+	f     ResizableFile
+	opts  Options
+	plan  *layout // nil for a packed image
+	space space
+	stage stage
+	err   error // what made the image useless
+	root  *node
+	slab  []node
+
+	layer     int32 // counts calls of Tar and FS, and layers
+	whiteouts bool  // of this layer
+	lastHead  string
+	lastDir   *directory
+	deferred  []record // hard links whose target has not come yet
+}
+
+// packedHead is how many blocks a packed image keeps for its superblock and group
+// descriptors: enough for 1 TiB of content. What is left over holds directories.
+const packedHead = 1 + 128
+
+// NewBuilder begins an image in f, of which it takes possession: what f held is
+// gone. o may be nil.
+func NewBuilder(f ResizableFile, o *Options) (*Builder, error) {
+	b := &Builder{f: f, stage: stage{f: f}}
+	if o != nil {
+		b.opts = *o
+	}
+	if err := b.opts.check(); err != nil {
+		return nil, err
+	}
+	if b.opts.Size == 0 {
+		b.space.next = packedHead
+	} else {
+		plan, err := planLayout(&b.opts)
+		if err != nil {
+			return nil, err
+		}
+		b.plan = plan
+		b.space.taken, b.space.end = plan.taken, plan.sb.Blocks()
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(b.opts.Size); err != nil {
+		return nil, err
+	}
+	b.root = b.newDir(nil, 0o755)
+	b.root.more.dir.parent = b.root
+	return b, nil
+}
+
+// Format makes an empty file system of o.Size bytes in f: Builder without content.
+func Format(f ResizableFile, o *Options) error {
+	if o == nil || o.Size == 0 {
+		return errors.New("ext4: Format needs a size")
+	}
+	b, err := NewBuilder(f, o)
+	if err != nil {
+		return err
+	}
+	return b.Finish()
+}
+
+// record is one entry on its way into the tree.
+type record struct {
+	kind byte // as in tarfile
+	name string
+	link string
+	node *node // nil for hard links
+}
+
+// entryError names the entry that could not be taken.
+func entryError(name string, err error) error {
+	if len(name) > 300 {
+		name = name[:300] + "…"
+	}
+	return fmt.Errorf("entry %q: %w", name, err)
+}
+
+// errDotDot is the error of names that try to lead up.
+var errDotDot = errors.New(`its name contains ".."`)
+
+func hasDotDot(name string) bool {
+	if !strings.Contains(name, "..") {
+		return false
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// add puts a record into the tree.
+func (b *Builder) add(r *record) error {
+	if hasDotDot(r.name) {
+		return errDotDot
+	}
+	head, base := splitPath(r.name)
+	if base == "" { // the root itself
+		if r.kind != tarfile.TypeDir {
+			return errors.New("the root must be a directory")
+		}
+		b.root.setMeta(r.node)
+		return nil
+	}
+	d, err := b.parent(head)
+	if err != nil {
+		return err
+	}
+	if b.whiteouts && strings.HasPrefix(base, whiteoutPrefix) {
+		return b.whiteout(d, base)
+	}
+	switch r.kind {
+	case tarfile.TypeDir:
+		if e := d.find(base); e != nil && e.node.isDir() {
+			e.node.setMeta(r.node)
+			e.layer = b.layer
+			return nil
+		}
+		r.node.more.dir.parent = d.self
+		return b.put(d, base, r.node)
+	case tarfile.TypeLink:
+		return b.hardLink(d, base, r)
+	}
+	return b.put(d, base, r.node)
+}
+
+// hardLink adds a name to a file. One that is not there yet may come later in the
+// same layer.
+func (b *Builder) hardLink(d *directory, base string, r *record) error {
+	if hasDotDot(r.link) {
+		return errors.New(`the name that it links to contains ".."`)
+	}
+	target, err := b.lookup(r.link)
+	if errors.Is(err, fs.ErrNotExist) && !r.isLate() {
+		b.deferred = append(b.deferred, record{kind: lateLink, name: r.name, link: r.link})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("its target %q: %w", r.link, err)
+	}
+	if target.isDir() {
+		return fmt.Errorf("it is a hard link to the directory %q", r.link)
+	}
+	if e := d.find(base); e != nil && e.node == target {
+		e.layer = b.layer
+		return nil
+	}
+	target.links++ // before what stands in its place, and may hold the target, goes
+	if err := b.put(d, base, target); err != nil {
+		target.links--
+		return err
+	}
+	return nil
+}
+
+// lateLink is the kind of a hard link that was put off.
+const lateLink = 0
+
+func (r *record) isLate() bool { return r.kind == lateLink }
+
+// lookup finds what a path names; a link at its end is not followed.
+func (b *Builder) lookup(path string) (*node, error) {
+	if len(path) > maxPath {
+		return nil, errTooLong
+	}
+	head, base := splitPath(path)
+	hops := 0
+	d, err := b.walk(head, b.root.dir(), &hops, false)
+	if err != nil {
+		return nil, err
+	}
+	if base == "" {
+		return d.self, nil
+	}
+	if e := d.find(base); e != nil {
+		return e.node, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// begin starts a layer; end finishes it.
+func (b *Builder) begin(whiteouts bool) {
+	b.layer++
+	b.whiteouts, b.lastDir = whiteouts, nil
+}
+
+func (b *Builder) end() error {
+	late := b.deferred
+	b.deferred = nil
+	// A late link may be the target of another: the last one is tried first, since
+	// its target is likely the file, and then all again while that helps.
+	for range maxLatePasses {
+		var left []record
+		var failed error
+		for _, r := range slices.Backward(late) {
+			head, base := splitPath(r.name)
+			d, err := b.parent(head)
+			if err == nil {
+				err = b.hardLink(d, base, &r)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				left = append(left, r)
+			} else if err != nil {
+				return entryError(r.name, err)
+			}
+			if err != nil {
+				failed = entryError(r.name, err)
+			}
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if len(left) == len(late) {
+			return failed
+		}
+		late = left
+	}
+	return entryError(late[0].name, errors.New("its target is a hard link to a hard link, too many times"))
+}
+
+// maxLatePasses bounds how often late links are tried.
+const maxLatePasses = 40
+
+// fail remembers the first error: the image is of no use from then on.
+func (b *Builder) fail(err error) error {
+	if b.err == nil && err != nil {
+		b.err = err
+	}
+	return err
+}
+
+// Whiteouts of the OCI image specification (layer.md): a name with this prefix
+// removes the one behind it as earlier layers have it; an opaque marker all that
+// they have in its directory.
+const (
+	whiteoutPrefix = ".wh."
+	opaqueMarker   = ".wh..wh..opq"
+	whiteoutMeta   = ".wh..wh." // AUFS's own files
+)
+
+func (b *Builder) whiteout(d *directory, base string) error {
+	if base == opaqueMarker {
+		b.hideBelow(d)
+		return nil
+	}
+	if strings.HasPrefix(base, whiteoutMeta) {
+		return nil
+	}
+	name := base[len(whiteoutPrefix):]
+	if name == "" || name == "." || name == ".." {
+		return fmt.Errorf("a whiteout of the name %q", name)
+	}
+	if e := d.find(name); e != nil {
+		b.hide(d, e)
+	}
+	return nil
+}
+
+// hideBelow removes what earlier layers have put into a directory.
+func (b *Builder) hideBelow(d *directory) {
+	for i := range d.entries {
+		if e := &d.entries[i]; e.node != nil {
+			b.hide(d, e)
+		}
+	}
+}
+
+// hide removes an entry of earlier layers. Entries of this layer stay, whichever
+// came first in its archive, and so do directories above them.
+func (b *Builder) hide(d *directory, e *dirent) {
+	if c := e.node.dir(); c != nil {
+		b.hideBelow(c)
+		if e.layer == b.layer || c.live > 0 {
+			return
+		}
+	} else if e.layer == b.layer {
+		return
+	}
+	b.remove(d, e)
+}

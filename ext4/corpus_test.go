@@ -1,0 +1,367 @@
+package ext4
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// corpus returns the folder "tests" of e2fsprogs: that of BANGER_E2FSPROGS_TESTS,
+// or one that is made from Debian's source package, once, in .cache. The images are
+// never part of this repository.
+func corpus(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("BANGER_E2FSPROGS_TESTS"); dir != "" {
+		return dir
+	}
+	corpusOnce.Do(func() {
+		root, err := os.Getwd()
+		for ; err == nil; root = filepath.Dir(root) {
+			if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+				break
+			}
+			if root == "/" {
+				err = errors.New("there is no go.mod above")
+			}
+		}
+		corpusDir = filepath.Join(root, ".cache", "e2fsprogs", "tests")
+		if _, err := os.Stat(corpusDir); err == nil {
+			return
+		}
+		if !slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "mirror") {
+			corpusErr = errors.New("the images of e2fsprogs are fetched only if BANGER_TEST_REQUIRE has \"mirror\"")
+			return
+		}
+		corpusErr = fetchCorpus(corpusDir)
+	})
+	if corpusErr != nil {
+		needMissing(t, "mirror", corpusErr.Error())
+	}
+	return corpusDir
+}
+
+var (
+	corpusOnce sync.Once
+	corpusDir  string
+	corpusErr  error
+)
+
+// fetchCorpus has apt get the source package, with the host's mirror and keys but
+// lists of its own, and unpacks its tests.
+func fetchCorpus(dir string) error {
+	uri, suite, err := debianMirror("/etc/apt")
+	if err != nil {
+		return err
+	}
+	apt := filepath.Join(filepath.Dir(dir), "apt")
+	for _, d := range []string{"parts", "lists/partial", "cache/archives/partial", "source"} {
+		if err := os.MkdirAll(filepath.Join(apt, d), 0o755); err != nil {
+			return err
+		}
+	}
+	source := fmt.Sprintf("Types: deb-src\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n", uri, suite)
+	if err := os.WriteFile(filepath.Join(apt, "parts", "debian.sources"), []byte(source), 0o644); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"update"}, {"source", "--download-only", "e2fsprogs"}} {
+		c := exec.Command("apt-get", append([]string{"-q", "-o", "Dir::Etc::sourcelist=/dev/null", "-o", "Dir::Etc::sourceparts=" + apt + "/parts",
+			"-o", "Dir::State::lists=" + apt + "/lists", "-o", "Dir::Cache=" + apt + "/cache", "-o", "APT::Sandbox::User=root"}, args...)...)
+		c.Dir = filepath.Join(apt, "source")
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("apt-get %s: %w\n%s", args[0], err, out)
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(apt, "source", "e2fsprogs_*.orig.tar.gz"))
+	if err != nil || len(found) == 0 {
+		return fmt.Errorf("the source package has no e2fsprogs_*.orig.tar.gz: %w", err)
+	}
+	if err := unpackCorpus(found[0], dir+".new"); err != nil {
+		return err
+	}
+	os.RemoveAll(apt)
+	return os.Rename(dir+".new", dir)
+}
+
+// debianMirror reads where the host has its packages from.
+func debianMirror(etc string) (uri, suite string, err error) {
+	files, _ := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
+	field := func(text, name string) string {
+		m := regexp.MustCompile(`(?m)^` + name + `:\s*(\S+)`).FindStringSubmatch(text)
+		if m == nil {
+			return ""
+		}
+		return m[1]
+	}
+	for _, path := range append(files, filepath.Join(etc, "sources.list")) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for stanza := range strings.SplitSeq(string(text), "\n\n") {
+			uri, suite := field(stanza, "URIs"), field(stanza, "Suites")
+			if m := regexp.MustCompile(`(?m)^deb (?:\[.*\] )?(\S+) (\S+) main`).FindStringSubmatch(stanza); m != nil {
+				uri, suite = m[1], m[2]
+			}
+			if strings.HasSuffix(strings.TrimRight(uri, "/"), "/debian") && suite != "" {
+				return uri, suite, nil
+			}
+		}
+	}
+	return "", "", errors.New("the host's apt names no Debian mirror")
+}
+
+func unpackCorpus(archive, dir string) error {
+	f, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	r := tar.NewReader(z)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m := regexp.MustCompile(`/tests/(\w+/image\.(?:gz|bz2))$`).FindStringSubmatch(h.Name)
+		if m == nil {
+			continue
+		}
+		b, err := io.ReadAll(r)
+		path := filepath.Join(dir, m[1])
+		if err := errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644)); err != nil {
+			return err
+		}
+	}
+}
+
+// corpusImages calls f with each image, unpacked in memory.
+func corpusImages(t *testing.T, pattern string, f func(t *testing.T, image []byte)) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(corpus(t), pattern, "image.*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no images in %s: %v", corpus(t), err)
+	}
+	t.Logf("%d images", len(files))
+	for _, path := range files {
+		t.Run(filepath.Base(filepath.Dir(path)), func(t *testing.T) {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r io.Reader = bzip2.NewReader(bytes.NewReader(b))
+			if strings.HasSuffix(path, ".gz") {
+				if r, err = gzip.NewReader(bytes.NewReader(b)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			image, err := io.ReadAll(io.LimitReader(r, 1<<30))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(t, image)
+		})
+	}
+}
+
+// usage is what reading all of an image came to.
+type usage struct {
+	open                error
+	files, bad, skipped int
+	err                 error // the first one
+}
+
+// readAll does everything that can be done to an image that is read.
+func readAll(image []byte) (u usage) {
+	im, err := Open(bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		u.open = err
+		return u
+	}
+	note := func(err error) {
+		if err == nil {
+			return
+		}
+		if u.bad++; u.err == nil {
+			u.err = err
+		}
+	}
+	im.Stats()
+	fs.WalkDir(im, ".", func(name string, d fs.DirEntry, err error) error {
+		u.files++
+		if err != nil {
+			note(err)
+			return nil
+		}
+		info, err := d.Info()
+		note(err)
+		if err != nil {
+			return nil
+		}
+		_, err = info.Sys().(*Stat).Xattrs()
+		note(err)
+		switch info.Mode().Type() {
+		case 0:
+			f, err := im.Open(name)
+			if err == nil {
+				_, err = io.CopyN(io.Discard, f.(io.Reader), 16<<20)
+			}
+			if err != io.EOF {
+				note(err)
+			}
+			if info.Size() < 1<<20 {
+				_, err = im.ReadFile(name)
+				note(err)
+			}
+		case fs.ModeSymlink:
+			_, err := im.ReadLink(name)
+			note(err)
+			if _, err = im.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+				note(err)
+			}
+		}
+		return nil
+	})
+	note(im.ExportTree(io.Discard, ExportOptions{Skip: func(_ string, err error) error {
+		u.skipped++
+		return nil
+	}}))
+	return u
+}
+
+// damaged says whether an error is one of those that a damaged image may give.
+func damaged(err error) bool {
+	var feature *FeatureError
+	return err == nil || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotExt4) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &feature) ||
+		errors.Is(err, errLoop) || errors.Is(err, errNotDir) || errors.Is(err, errTooBig) || errors.Is(err, errTooLong) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// checkUsage reads an image and holds that to limits: no panic, a second,
+// and memory in proportion to the image.
+func checkUsage(t testing.TB, image []byte) usage {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var u usage
+	for try := 0; ; try++ {
+		start := time.Now()
+		u = readAll(image)
+		took := time.Since(start)
+		if runtime.ReadMemStats(&after); try == 0 && took <= time.Second || raceEnabled {
+			break
+		}
+		if took <= time.Second {
+			return u // others had the processors
+		}
+		if try == 4 {
+			t.Errorf("reading took %v", took)
+			return u
+		}
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 512<<20+8*uint64(len(image)) {
+		t.Errorf("reading allocated %d MiB for an image of %d", n>>20, len(image)>>20)
+	}
+	if !damaged(u.open) || !damaged(u.err) {
+		t.Errorf("an error that does not say it is damage: %v, %v", u.open, u.err)
+	}
+	return u
+}
+
+// The images on which e2fsck is tested, almost all of them damaged.
+func TestCorpusIsReadOrRefused(t *testing.T) {
+	var whole, partly, refused int
+	corpusImages(t, "*", func(t *testing.T, image []byte) {
+		u := checkUsage(t, image)
+		switch {
+		case u.open != nil:
+			refused++
+		case u.bad > 0:
+			partly++
+		default:
+			whole++
+		}
+		t.Logf("%d files, %d errors: %v; open: %v", u.files, u.bad, u.err, u.open)
+	})
+	t.Logf("%d read whole, %d with errors, %d refused", whole, partly, refused)
+}
+
+// A dirty journal is read over as e2fsck replays it, block for block.
+func TestCorpusJournals(t *testing.T) {
+	e2fsck := needTool(t, "e2fsck")
+	compared := 0
+	corpusImages(t, "j_*", func(t *testing.T, image []byte) {
+		v, err := openVolume(bytes.NewReader(image), int64(len(image)))
+		if err != nil {
+			t.Skip("refused: ", err)
+		}
+		if v.journal == nil {
+			t.Skip("there is nothing to replay")
+		}
+		path := filepath.Join(fastDir(t), "image")
+		if err := os.WriteFile(path, image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(e2fsck, "-y", "-E", "journal_only", path).CombinedOutput()
+		t.Logf("e2fsck: %v\n%s", err, out)
+		replayed, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compared++
+		compareReplayed(t, v, replayed)
+	})
+	t.Logf("%d replayed", compared)
+}
+
+// compareReplayed compares all blocks but those that say whether there is something
+// to replay.
+func compareReplayed(t testing.TB, v *volume, replayed []byte) {
+	t.Helper()
+	except := map[uint64]bool{uint64(1024 / v.bs): true}
+	i, _, err := v.inode(v.sb.JournalInum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := v.fileMap(v.sb.JournalInum, &i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range m.extents {
+		for n := range e.Len {
+			except[e.Physical+uint64(n)] = true
+		}
+	}
+	bad := 0
+	for n := range v.sb.Blocks() {
+		if except[n] || int(n+1)*v.bs > len(replayed) {
+			continue
+		}
+		b, err := v.block(n)
+		if err != nil || !bytes.Equal(b, replayed[int(n)*v.bs:][:v.bs]) {
+			if bad++; bad <= 10 {
+				t.Errorf("block %d differs (%v)", n, err)
+			}
+		}
+	}
+}
