@@ -122,30 +122,28 @@ func (r *Report) String() string {
 const maxProblems = 1000
 
 // Check checks an image that may be too damaged for Open: what Open would call
-// damage becomes a problem of the report. See Image.Check; size is as for Open.
+// damage becomes a problem of the report. See Image.Check; size is as for Open. An
+// image that is no ext4 at all is ErrNotExt4, and features that stand in the way of
+// any check are a *FeatureError.
 func Check(ctx context.Context, r io.ReaderAt, size int64) (*Report, error) {
 	if size < 0 {
 		size = math.MaxInt64
 	}
 	v, err := openVolume(r, size)
 	if err == nil {
-		return (&Image{v, size}).Check(ctx)
+		return newChecker(ctx, v, size).run()
 	}
-	err = public(err)
-	var unsupported *FeatureError
-	if errors.As(err, &unsupported) || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNotExt4) {
+	if err = public(err); !errors.Is(err, ErrCorrupt) {
 		return nil, err
 	}
-	kind := ProblemSuperblock
 	v = &volume{dev: r}
-	if again := v.readSuperblock(size); again == nil {
-		// Only the journal stood in the way: the rest is checked without it.
-		kind = ProblemJournal
-		c := newChecker(ctx, v, size)
-		c.problem(Problem{Kind: kind, Inode: v.sb.JournalInum, Detail: err.Error()})
-		return c.run()
+	if again := v.readSuperblock(size); again != nil {
+		return &Report{Problems: []Problem{{Kind: ProblemSuperblock, Detail: err.Error()}}}, nil
 	}
-	return &Report{Problems: []Problem{{Kind: kind, Detail: err.Error()}}}, nil
+	// Only the journal stood in the way: the rest is checked without it.
+	c := newChecker(ctx, v, size)
+	c.inodeProblem(ProblemJournal, v.sb.JournalInum, "is the journal: %v", err)
+	return c.run()
 }
 
 // Check looks whether the file system contradicts itself, as e2fsck -fn does:

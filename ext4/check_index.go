@@ -47,7 +47,7 @@ func (x *indexScan) is(n uint64, kind uint8) bool {
 }
 
 func (r *dirScan) indexProblem(at uint64, format string, args ...any) {
-	r.c.blockProblem(ProblemIndex, r.d.ino, at, "is a directory "+format, args...)
+	r.problem(ProblemIndex, at, "is a directory "+format, args...)
 }
 
 // readIndex reads the index; nil if its root makes no sense.
@@ -106,7 +106,7 @@ func (x *indexScan) node(n, at uint64, b []byte, first, level int) (bool, error)
 		tail := b[first+limit*indexEntry:]
 		sum := crc.C(crc.C(r.sum, b[:first+count*indexEntry]), tail[:4])
 		if sum = crc.C(sum, make([]byte, 4)); sum != le.Uint32(tail[4:]) {
-			r.c.blockProblem(ProblemChecksum, r.d.ino, at, "is a directory whose index has a wrong checksum in its block %d", n)
+			r.problem(ProblemChecksum, at, "is a directory whose index has a wrong checksum in its block %d", n)
 		}
 	}
 	own := x.blocks[n]

@@ -14,6 +14,10 @@ func (c *checker) checkInode(ino uint32, s *inodeCheck, i *disk.Inode, raw []byt
 	if i.Dtime != 0 && !orphan {
 		c.inodeProblem(ProblemDeleted, ino, "is in use and has a time of deletion, %d", i.Dtime)
 	}
+	if ino < c.sb.FirstIno && ino != disk.RootIno && !i.IsRegular() && i.Mode != 0 {
+		c.inodeProblem(ProblemInode, ino, "is reserved and has the mode %#o", i.Mode)
+		s.state |= inodeBad
+	}
 	if s.kind == disk.FTUnknown {
 		c.inodeProblem(ProblemInode, ino, "has the impossible mode %#o", i.Mode)
 		s.state |= inodeBad
@@ -21,7 +25,7 @@ func (c *checker) checkInode(ino uint32, s *inodeCheck, i *disk.Inode, raw []byt
 	}
 	c.checkFields(ino, s, i, raw)
 	c.checkFlags(ino, i)
-	if i.Flags&disk.InodeEAInode != 0 && i.IsRegular() {
+	if i.Flags&disk.InodeEAInode != 0 && i.IsRegular() && c.sb.FeatureIncompat&disk.IncompatEAInode != 0 {
 		s.state |= inodeValue
 	}
 	attrs, err := c.checkAttrs(ino, s, i, raw)
@@ -70,6 +74,7 @@ func (c *checker) checkFlags(ino uint32, i *disk.Inode) {
 		{disk.InodeExtents, 0, disk.IncompatExtents, "extents"},
 		{disk.InodeIndexed, disk.CompatDirIndex, 0, "a hashed index"},
 		{disk.InodeInlineData, 0, disk.IncompatInlineData, "inline content"},
+		{0x2000, 0x2, 0, "AFS's magic"},
 		{disk.InodeEncrypted, 0, disk.IncompatEncrypt, "encryption"},
 		{disk.InodeCasefold, 0, disk.IncompatCasefold, "casefold"},
 		{disk.InodeEAInode, 0, disk.IncompatEAInode, "the value of an attribute"},

@@ -128,7 +128,7 @@ func (c *checker) scanInode(n uint32, g *groupCheck, at, count int, raw []byte) 
 		return c.checkReserved(ino, s, &i, raw)
 	}
 	c.report.Inodes++
-	if i.IsDir() {
+	if i.IsDir() && (!reserved || ino == disk.RootIno) {
 		c.dirs = append(c.dirs, dirCheck{ino: ino})
 		g.dirs++
 		c.report.Directories++
@@ -191,7 +191,10 @@ func (c *checker) rawInode(ino uint32) (i disk.Inode, raw []byte, ok bool, err e
 
 // checkReserved checks a reserved inode without links.
 func (c *checker) checkReserved(ino uint32, s *inodeCheck, i *disk.Inode, raw []byte) error {
-	if i.Mode != 0 && !i.IsRegular() {
+	switch {
+	case ino == badBlocksIno && (i.Mode != 0 || i.UID != 0 || i.GID != 0 || i.FileACL != 0):
+		c.inodeProblem(ProblemInode, ino, "lists bad blocks, and has more than a list")
+	case i.Mode != 0 && !i.IsRegular():
 		c.inodeProblem(ProblemInode, ino, "is reserved and has the mode %#o", i.Mode)
 	}
 	if ino == badBlocksIno || i.IsRegular() {

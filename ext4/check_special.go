@@ -189,6 +189,16 @@ func (c *checker) reservedBlocks(double []byte, bad func(block uint64, what stri
 	table := uint64(c.sb.GDTBlocks())
 	blocks := uint64(1)
 	list := make([]byte, c.bs)
+	reserved := make(map[uint64]bool)
+	for n := range uint64(c.sb.ReservedGDTBlocks) {
+		reserved[(table+n)%per] = true
+	}
+	for at := range per {
+		if p := le.Uint32(double[4*at:]); p != 0 && !reserved[at] {
+			bad(uint64(p), "its map has a block that is not reserved")
+			return 0, nil
+		}
+	}
 	for n := range uint64(c.sb.ReservedGDTBlocks) {
 		primary := uint64(c.sb.FirstDataBlock) + 1 + table + n
 		at := (table + n) % per
@@ -211,6 +221,11 @@ func (c *checker) reservedBlocks(double []byte, bad func(block uint64, what stri
 			}
 			blocks, k = blocks+1, k+1
 		}
+		if anyBytes(list[4*k:]) {
+			bad(primary, "a block that is reserved names more than its copies")
+			return 0, nil
+		}
 	}
-	return blocks * c.bs / 512, nil
+	// With bigalloc each counts as a cluster.
+	return blocks << c.bits * c.bs / 512, nil
 }

@@ -35,6 +35,7 @@ func (c *checker) checkSuperblock() error {
 	bad(uint64(sb.ReservedGDTBlocks) > c.bs/4, "%d blocks are reserved for group descriptors", sb.ReservedGDTBlocks)
 	bad(has(0, disk.IncompatRecover, 0) && !has(disk.CompatHasJournal, 0, 0), "a journal must be replayed, and there is none")
 	bad(!has(disk.CompatHasJournal, 0, 0) && sb.JournalInum != 0, "inode %d is the journal, without has_journal", sb.JournalInum)
+	bad(!has(disk.CompatHasJournal, 0, 0) && sb.JournalUUID != [16]byte{}, "it names a journal on another device, without has_journal")
 	bad(has(disk.CompatHasJournal, 0, 0) && sb.JournalInum == 0 && sb.JournalDev == 0 && sb.JournalUUID == [16]byte{}, "has_journal, and no journal")
 	bad(has(0, 0, disk.ROCompatOrphanPresent) && !has(disk.CompatOrphanFile, 0, 0), "orphan_present without orphan_file")
 	bad(!has(disk.CompatOrphanFile, 0, 0) && sb.OrphanFileInum != 0, "inode %d is the orphan file, without orphan_file", sb.OrphanFileInum)
@@ -46,16 +47,13 @@ func (c *checker) checkSuperblock() error {
 			bad(g >= sb.Groups(), "a backup is in group %d of %d", g, sb.Groups())
 		}
 	}
-	bits := c.bits
-	bad(has(0, 0, disk.ROCompatBigalloc) && uint64(sb.ClustersPerGroup)<<bits != uint64(sb.BlocksPerGroup),
+	bad(uint64(sb.ClustersPerGroup)<<c.bits != uint64(sb.BlocksPerGroup),
 		"groups have %d clusters and %d blocks", sb.ClustersPerGroup, sb.BlocksPerGroup)
 	if has(0, disk.IncompatMMP, 0) {
 		bad(sb.MMPBlock <= uint64(sb.FirstDataBlock) || sb.MMPBlock >= sb.Blocks(), "block %d is to guard against a second mount", sb.MMPBlock)
 	}
-	if has(0, 0, disk.ROCompatQuota) {
-		for _, ino := range []uint32{sb.UsrQuotaInum, sb.GrpQuotaInum, sb.PrjQuotaInum} {
-			bad(ino > sb.InodesCount, "inode %d is to be a quota file", ino)
-		}
+	for _, ino := range []uint32{sb.UsrQuotaInum, sb.GrpQuotaInum, sb.PrjQuotaInum} {
+		bad(ino > sb.InodesCount || ino != 0 && !has(0, 0, disk.ROCompatQuota), "inode %d is to be a quota file", ino)
 	}
 	c.noteState()
 	return c.checkMMP()
@@ -95,6 +93,10 @@ func (c *checker) noteState() {
 	}
 	if partly := sb.FeatureIncompat & readIncompatPartly; partly != 0 {
 		c.note("names are not checked in full with %v", disk.IncompatNames(partly))
+	}
+	const known = 0x1ffff &^ 0x84 // all ro_compat bits of disk, but btree_dir and has_snapshot, which never were
+	if unknown := sb.FeatureROCompat &^ known; unknown != 0 {
+		c.note("what belongs to unknown features is not checked: %v", disk.ROCompatNames(unknown))
 	}
 	if sb.FeatureROCompat&disk.ROCompatQuota != 0 {
 		c.note("the sums in the quota files are not checked")

@@ -83,12 +83,18 @@ func (c *checker) checkAttrBlock(ino uint32, s *inodeCheck, block uint64) (attrS
 // checkAttrList checks the entries at the start of area, which were parsed: the
 // hash of each, and that the kernel could read what ACLs there are.
 func (c *checker) checkAttrList(ino uint32, block uint64, attrs []xattr.Raw, area []byte, inInode bool) (sums attrSums) {
-	const head, hash = 16, 12
-	pos := 0
+	const head, place, hash = 16, 2, 12
+	pos, end := 0, len(area)
+	if !inInode {
+		end = int(c.bs) // places count from the block's start
+	}
 	for _, a := range attrs {
 		e := area[pos:]
 		pos += head + (len(a.Name)+3)&^3
 		stored := le.Uint32(e[hash:])
+		if a.ValueInode == 0 && a.Size == 0 && int(le.Uint16(e[place:])) > end {
+			c.blockProblem(ProblemXattr, ino, block, "has the attribute %q with an empty value outside", a.Name)
+		}
 		// Inside inodes old kernels left it out.
 		if a.ValueInode == 0 && !(inInode && stored == 0) && stored != attrHash(a.Name, a.Value, false) && stored != attrHash(a.Name, a.Value, true) {
 			c.blockProblem(ProblemXattr, ino, block, "has the attribute %q with a wrong hash", a.Name)
@@ -105,7 +111,7 @@ func (c *checker) checkAttrList(ino uint32, block uint64, attrs []xattr.Raw, are
 		if a.ValueInode != 0 {
 			cluster := c.bs << c.bits
 			sums.values += (uint64(a.Size) + cluster - 1) / cluster << c.bits
-			c.noteValue(ino, a)
+			c.noteValue(ino, a, stored)
 		}
 	}
 	return sums
@@ -132,18 +138,29 @@ func attrHash(name string, value []byte, signed bool) uint32 {
 
 // noteValue notes an inode that holds a value (feature ea_inode). It may come later in
 // the scan, so what it is is looked at afterwards.
-func (c *checker) noteValue(ino uint32, a xattr.Raw) {
+func (c *checker) noteValue(ino uint32, a xattr.Raw, hash uint32) {
 	if c.sb.FeatureIncompat&disk.IncompatEAInode == 0 {
 		c.inodeProblem(ProblemXattr, ino, "has the attribute %q in inode %d, without the feature ea_inode", a.Name, a.ValueInode)
 		return
 	}
 	if len(c.values) < maxValues {
-		c.values = append(c.values, valueUse{ino, a.ValueInode, a.Size})
+		c.values = append(c.values, valueUse{ino, a.ValueInode, a.Size, hash, attrHash(a.Name, nil, false), attrHash(a.Name, nil, true)})
 	}
 }
 
 // valueUse is an attribute whose value is in an inode.
-type valueUse struct{ ino, value, size uint32 }
+type valueUse struct {
+	ino, value, size uint32
+	// hash is that of the entry: name, or signed, and then that of the value, which
+	// the inode has for its time of access.
+	hash, name, signed uint32
+}
+
+// matches says whether the hash of an entry fits that of the value.
+func (u *valueUse) matches(value uint32) bool {
+	mix := func(h uint32) uint32 { return h<<16 ^ h>>16 ^ value }
+	return u.hash == mix(u.name) || u.hash == mix(u.signed)
+}
 
 // maxValues bounds how many are kept.
 const maxValues = 1 << 22
@@ -163,7 +180,7 @@ func (c *checker) checkAttrUse() error {
 			continue
 		}
 		s.found++
-		i, _, ok, err := c.rawInode(u.value)
+		i, raw, ok, err := c.rawInode(u.value)
 		if err != nil {
 			return err
 		}
@@ -178,6 +195,8 @@ func (c *checker) checkAttrUse() error {
 		}
 		if ok && i.Size != uint64(u.size) {
 			c.inodeProblem(ProblemXattr, u.ino, "has a value of %d bytes in inode %d, which holds %d", u.size, u.value, i.Size)
+		} else if ok && !u.matches(le.Uint32(raw[8:])) {
+			c.inodeProblem(ProblemXattr, u.ino, "has the value of an attribute in inode %d, with a wrong hash", u.value)
 		}
 	}
 	return nil

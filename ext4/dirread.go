@@ -167,6 +167,9 @@ func (v *volume) walkDir(ino uint32, i *disk.Inode, yield func(dir.Entry) error)
 }
 
 func inDirectory(ino uint32, err error) error {
+	if err == nil {
+		return nil
+	}
 	var c *dir.CorruptError
 	if errors.As(err, &c) {
 		return fmt.Errorf("inode %d: %w", ino, err)

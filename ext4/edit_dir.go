@@ -153,7 +153,7 @@ func (d *editDir) set(name string, n *editNode) error {
 	return nil
 }
 
-// empty says whether there are no names but "." and "..".
+// emptyDir is an error if a directory has names but "." and "..".
 func (t *Tx) emptyDir(n *editNode) error {
 	err := t.v.walkDir(n.ino, &n.Inode, func(e dir.Entry) error {
 		if e.Name == "." || e.Name == ".." {

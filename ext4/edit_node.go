@@ -2,7 +2,6 @@ package ext4
 
 import (
 	"io/fs"
-	"math"
 	"time"
 
 	"banger/ext4/internal/disk"
@@ -159,7 +158,7 @@ func (t *Tx) freeContents(n *editNode) error {
 	return t.freeBlocks(m.nodes)
 }
 
-// addLink counts a directory's new subdirectory. From 65000 on it has the count 1, if
+// addSubdir counts a directory's new subdirectory. From 65000 on it has the count 1, if
 // the feature dir_nlink allows it (fs/ext4/namei.c, ext4_inc_count).
 func (t *Tx) addSubdir(n *editNode) error {
 	switch {
@@ -186,5 +185,3 @@ func (t *Tx) changed(n *editNode) {
 	n.Mtime = t.now()
 	n.Ctime = n.Mtime
 }
-
-const maxInt64 = math.MaxInt64

@@ -86,7 +86,8 @@ func (t *Tx) existing(path string, follow bool) (*editNode, error) {
 	return t.load(p.ino)
 }
 
-// free is find for a new name: one that is there is fs.ErrExist.
+// freeName is find for a new name: one that is there is fs.ErrExist. It opens
+// the directory.
 func (t *Tx) freeName(path string) (*editDir, string, error) {
 	p, err := t.find(path, false)
 	if err != nil {

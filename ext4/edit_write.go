@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"syscall"
@@ -37,7 +38,7 @@ func (t *Tx) newContents(ino uint32) *contents {
 // oldContents is what an inode contains now. It must not change before install.
 func (t *Tx) oldContents(n *editNode) (*contents, error) {
 	c := t.newContents(n.ino)
-	if n.Size > maxInt64 {
+	if n.Size > math.MaxInt64 {
 		return nil, disk.Corrupt("inode %d has %d bytes", n.ino, n.Size)
 	}
 	if n.Flags&disk.InodeInlineData != 0 {
@@ -103,7 +104,7 @@ func (c *contents) old(block uint64) ([]byte, error) {
 // still consistent, but not those that were wanted.
 func (c *contents) write(p []byte, off int64, more uint64) error {
 	t, bs := c.t, uint64(c.t.v.bs)
-	if off > maxInt64-int64(len(p)) || (uint64(off)+uint64(len(p))+bs-1)/bs > disk.MaxLogical {
+	if off > math.MaxInt64-int64(len(p)) || (uint64(off)+uint64(len(p))+bs-1)/bs > disk.MaxLogical {
 		return syscall.EFBIG
 	}
 	for len(p) > 0 {
@@ -228,7 +229,7 @@ func (c *contents) truncate(size int64) error {
 	if size < 0 {
 		return syscall.EINVAL
 	}
-	if size > maxInt64-bs || uint64(size/bs) >= disk.MaxLogical {
+	if size > math.MaxInt64-bs || uint64(size/bs) >= disk.MaxLogical {
 		return syscall.EFBIG
 	}
 	if size < c.size {

@@ -47,6 +47,7 @@ func (im *Image) ExportTree(w io.Writer, o ExportOptions) error {
 		return pathError("export", o.Root, err)
 	}
 	x := &exporter{v: im.v, o: o, tar: newTarWriter(w), links: make(map[uint32]*linked)}
+	defer x.tar.free()
 	x.bound(im.size)
 	i, raw, err := im.v.live(ino)
 	if err == nil && !i.IsDir() {

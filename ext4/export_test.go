@@ -148,11 +148,18 @@ func fileHash(t testing.TB, path string) [32]byte {
 	return sha256.Sum256(b)
 }
 
+// lineMode is the mode in a manifest's lines.
+func lineMode(lines []string) (mode uint32) {
+	fmt.Sscanf(lines[0], "mode %o", &mode)
+	return mode
+}
+
 // exported keeps of a manifest what an archive has.
 func exported(m manifest) manifest {
 	out := manifest{}
 	for name, lines := range m {
-		if strings.HasPrefix(lines[0], "mode 140") || name == "." { // a socket; the root has lost+found below it
+		typ := lineMode(lines) >> 12
+		if typ == 0o14 || name == "." { // a socket; the root has lost+found below it
 			continue
 		}
 		for _, line := range lines {
@@ -166,7 +173,7 @@ func exported(m manifest) manifest {
 				}
 				line = fmt.Sprintf("mode %o links %d uid %d gid %d", mode, links, uid, gid)
 			case strings.HasPrefix(line, "size"):
-				if !strings.HasPrefix(lines[0], "mode 100") {
+				if typ != 0o10 {
 					continue
 				}
 			case strings.HasPrefix(line, "times"):

@@ -69,7 +69,7 @@ func comparable(m manifest) manifest {
 				line = line[:strings.Index(line, " ino")]
 			case strings.HasPrefix(line, "times"):
 				continue // it copies whole seconds
-			case strings.HasPrefix(line, "size") && strings.HasPrefix(lines[0], "mode 4"):
+			case strings.HasPrefix(line, "size") && lineMode(lines)>>12 == 4:
 				continue // of a directory, in blocks
 			}
 			out[name] = append(out[name], line)

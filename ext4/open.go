@@ -175,46 +175,82 @@ func (im *Image) Xattrs(name string) (map[string][]byte, error) {
 	return m, pathError("getxattr", name, err)
 }
 
+// resolve finds the inode that a name names. It remembers the directories.
 func (im *Image) resolve(name string, follow bool) (uint32, error) {
-	if !validName(name) {
-		return 0, fs.ErrInvalid
+	parent, base, err := im.parent(name)
+	if err != nil || base == "" {
+		return parent, err
 	}
-	return im.v.resolve(name, follow)
+	ino, link, err := im.child(parent, base)
+	if err == nil && link && follow {
+		return im.v.resolve(name, true)
+	}
+	return ino, err
 }
 
 // resolveDir finds a directory to list. A directory has one name but for "." and
 // "..": its ".." must name the directory that the name is in. So a walk that
 // follows no links comes into each directory once at most.
 func (im *Image) resolveDir(name string) (uint32, error) {
-	if !validName(name) {
-		return 0, fs.ErrInvalid
+	parent, base, err := im.parent(name)
+	if err != nil || base == "" {
+		return parent, err
 	}
-	if name == "." {
-		return disk.RootIno, nil
-	}
-	parent, base, err := im.v.resolveParent(name)
+	ino, link, err := im.child(parent, base)
 	if err != nil {
 		return 0, err
 	}
-	p, _, err := im.v.inode(parent)
-	if err != nil {
-		return 0, err
-	}
-	ino, err := im.v.lookup(parent, &p, base)
-	if err != nil {
-		return 0, err
+	if link {
+		return im.v.resolve(name, true)
 	}
 	i, _, err := im.v.live(ino)
 	if err != nil {
 		return 0, err
 	}
-	switch {
-	case i.IsSymlink():
-		return im.v.resolve(name, true)
-	case !i.IsDir():
+	if !i.IsDir() {
 		return 0, errNotDir
 	}
 	return ino, im.v.checkParent(ino, &i, parent)
+}
+
+// parent finds the directory in which a name's last part is, and that part, which
+// is empty for the root.
+func (im *Image) parent(name string) (ino uint32, base string, err error) {
+	if !validName(name) {
+		return 0, "", fs.ErrInvalid
+	}
+	if name == "." {
+		return disk.RootIno, "", nil
+	}
+	slash := strings.LastIndexByte(name, '/')
+	if slash < 0 {
+		return disk.RootIno, name, nil
+	}
+	head, base := name[:slash], name[slash+1:]
+	if ino, ok := im.v.dirs.path(head); ok {
+		return ino, base, nil
+	}
+	if ino, err = im.v.resolve(head, true); err != nil {
+		return 0, "", err
+	}
+	im.v.dirs.putPath(head, ino)
+	return ino, base, nil
+}
+
+// child finds a name in a directory, and says whether it is a symbolic link.
+func (im *Image) child(parent uint32, base string) (ino uint32, link bool, err error) {
+	p, _, err := im.v.inode(parent)
+	if err != nil {
+		return 0, false, err
+	}
+	if !p.IsDir() {
+		return 0, false, errNotDir
+	}
+	if ino, err = im.v.lookup(parent, &p, base); err != nil {
+		return 0, false, err
+	}
+	i, _, err := im.v.inode(ino)
+	return ino, i.IsSymlink(), err
 }
 
 // checkParent checks that a directory's ".." is the directory in which it is named.

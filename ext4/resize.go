@@ -127,6 +127,7 @@ type resizer struct {
 	// table has blocks of the new table of descriptors, from block first on.
 	table []byte
 	first uint32
+	w     gather // for what is not in the transaction
 	// committing says that the disk may have the new size.
 	committing bool
 }
@@ -146,7 +147,7 @@ func resize(f ResizableFile, o *EditOptions, change func(*resizer) error) error 
 	t.unlock = func() {}
 	defer unlock()
 	defer t.Close()
-	return change(&resizer{t: t, length: length, old: *t.v.sb, sb: *t.v.sb})
+	return change(&resizer{t: t, length: length, old: *t.v.sb, sb: *t.v.sb, w: gather{dev: txDevice{t}}})
 }
 
 // fileLength finds out how long a file is, in bytes.

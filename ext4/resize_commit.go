@@ -2,16 +2,19 @@ package ext4
 
 import (
 	"errors"
+	"fmt"
 	"math/bits"
 	"slices"
 
 	"banger/ext4/internal/disk"
+	"banger/ext4/internal/jbd2"
 )
 
 // The order of the writes of a change of size, and what an interruption leaves:
 //
 //  1. What lies behind the present end of the file system: bitmaps, descriptors and
-//     backups of new groups. Nobody looks at it.
+//     backups of new groups; and descriptors behind the last in its block. Nobody looks
+//     at it.
 //  2. The transaction, with all that changes before that end, the superblock among it:
 //     the old size or the new one (see Tx.Commit). So no block of the transaction lies
 //     outside the file system, whichever superblock the one who replays it sees.
@@ -48,7 +51,13 @@ func (r *resizer) stageChange(change func() error) error {
 // commit makes the changes that were staged, then the backups.
 func (r *resizer) commit() error {
 	r.committing = true
-	if err := r.t.Commit(); err != nil {
+	var err error
+	if r.t.journal == nil {
+		err = r.t.Commit()
+	} else {
+		err = r.commitJournal()
+	}
+	if err != nil {
 		r.committing = !errors.Is(err, ErrTooLarge)
 		return err
 	}
@@ -58,14 +67,63 @@ func (r *resizer) commit() error {
 	return txDevice{r.t}.Sync()
 }
 
+// commitJournal is Tx.commitJournal with an order for the superblock among the blocks
+// that go to their places. Kernel and e2fsck look at all descriptors before they
+// replay the journal (fs/ext4/super.c, ext4_check_descriptors). So the superblock of a
+// larger file system comes after the descriptors, and that of a smaller one
+// before what takes the place of some.
+func (r *resizer) commitJournal() error {
+	t, j := r.t, r.t.journal
+	defer t.end()
+	sb := r.sb
+	now := t.now()
+	sb.Wtime, sb.WtimeHi = uint32(now.Sec), uint8(now.Sec>>32)
+	sb.FeatureIncompat |= disk.IncompatRecover
+	blocks, err := t.blocks(&sb)
+	if err != nil {
+		return err
+	}
+	if wide := sb.Has64Bit(); sb.MetadataCsum() || wide && sb.Blocks() > 1<<32 {
+		if err := j.Upgrade(wide); err != nil {
+			return err
+		}
+	}
+	if n := j.Capacity(); len(blocks) > n {
+		return fmt.Errorf("%w: %d blocks of metadata, room for %d", ErrTooLarge, len(blocks), n)
+	}
+	flagged := t.onDisk
+	flagged.FeatureIncompat |= disk.IncompatRecover
+	if err := t.writeSuperblock(&flagged); err != nil {
+		return err
+	}
+	if err := j.Log(blocks); err != nil {
+		return fmt.Errorf("cannot write the journal: %w", err)
+	}
+	i := slices.IndexFunc(blocks, func(b jbd2.Block) bool { return b.Number == t.superblockBlock() })
+	super := []jbd2.Block{blocks[i]}
+	steps := [][]jbd2.Block{super, slices.Delete(blocks, i, i+1)}
+	if r.sb.Blocks() > r.old.Blocks() {
+		slices.Reverse(steps)
+	}
+	for _, s := range steps {
+		if err := t.checkpoint(s); err != nil {
+			return err
+		}
+	}
+	if err := j.Clean(); err != nil {
+		return fmt.Errorf("cannot empty the journal: %w", err)
+	}
+	sb.FeatureIncompat &^= disk.IncompatRecover
+	return t.writeSuperblock(&sb)
+}
+
 // writeCopies writes superblocks and descriptors, past the transaction, to those of
 // their places that lie in blocks from start to before end: at the start of the file
 // system only the backups, behind its old end also the first place of the descriptors of
 // a meta group.
 func (r *resizer) writeCopies(start, end uint64) error {
-	sb, bs := &r.sb, int64(r.t.v.bs)
-	w := stage{f: r.t.f}
-	b := make([]byte, disk.SuperblockSize)
+	sb, bs, w := &r.sb, r.t.v.bs, &r.w
+	b := make([]byte, bs)
 	_, firstMeta := r.tableEnd()
 	for _, g := range backupGroups(sb) {
 		at := sb.GroupStart(g)
@@ -75,7 +133,7 @@ func (r *resizer) writeCopies(start, end uint64) error {
 		c := *sb
 		c.BlockGroupNr = uint16(g)
 		c.Encode(b)
-		if err := w.write(int64(at)*bs, b); err != nil {
+		if err := w.write(at, b); err != nil {
 			return err
 		}
 		if g/sb.DescriptorsPerBlock() >= firstMeta {
@@ -90,21 +148,54 @@ func (r *resizer) writeCopies(start, end uint64) error {
 			if err != nil {
 				return err
 			}
-			if err := w.write(int64(at+1+uint64(i))*bs, block); err != nil {
+			if err := w.write(at+1+uint64(i), block); err != nil {
 				return err
 			}
 		}
 	}
-	if err := r.writeMeta(&w, start, end); err != nil {
+	if err := r.writeMeta(start, end); err != nil {
 		return err
 	}
 	return w.flush()
 }
 
+// gather joins writes of adjacent blocks.
+type gather struct {
+	dev txDevice
+	buf []byte
+	at  uint64 // the block where buf goes
+}
+
+// gatherBytes is how much is gathered.
+const gatherBytes = 64 << 10
+
+func (w *gather) write(at uint64, b []byte) error {
+	if w.buf == nil {
+		w.buf = make([]byte, 0, max(gatherBytes, len(b)))
+	}
+	if at != w.at+uint64(len(w.buf)/len(b)) || len(w.buf)+len(b) > cap(w.buf) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		w.at = at
+	}
+	w.buf = append(w.buf, b...)
+	return nil
+}
+
+func (w *gather) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	err := w.dev.WriteBlocks(w.at, w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
 // writeMeta is writeCopies for the descriptors of meta groups: a block of them is in the
 // first, the second and the last group of those that it describes
 // (Documentation/filesystems/ext4/blockgroup.rst).
-func (r *resizer) writeMeta(w *stage, start, end uint64) error {
+func (r *resizer) writeMeta(start, end uint64) error {
 	sb, per := &r.sb, r.sb.DescriptorsPerBlock()
 	tableEnd, firstMeta := r.tableEnd()
 	for i := max(r.first, firstMeta); i < tableEnd; i++ {
@@ -127,7 +218,7 @@ func (r *resizer) writeMeta(w *stage, start, end uint64) error {
 			if at < start || at >= end {
 				continue
 			}
-			if err := w.write(int64(at)*int64(r.t.v.bs), block); err != nil {
+			if err := r.w.write(at, block); err != nil {
 				return err
 			}
 		}

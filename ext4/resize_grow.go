@@ -116,7 +116,24 @@ func (g *grower) run() error {
 	if err := g.writeCopies(g.old.Blocks(), g.sb.Blocks()); err != nil {
 		return err
 	}
+	if err := g.writeSlack(); err != nil {
+		return err
+	}
 	return g.commit()
+}
+
+// writeSlack writes the descriptors for which there is room in the last block of the
+// table also ahead of the transaction: where they are all that is new in the table,
+// the blocks of the transaction can come to their places in any order (see
+// commitJournal), also when it is replayed.
+func (g *grower) writeSlack() error {
+	at := int(g.old.Groups()%g.sb.DescriptorsPerBlock()) * g.sb.DescriptorSize()
+	if at == 0 {
+		return nil
+	}
+	bs := g.t.v.bs
+	_, err := g.t.f.WriteAt(g.table[at:bs], int64(g.sb.GDTBlock(g.first))*int64(bs)+int64(at))
+	return err
 }
 
 // zeroTables makes sure that new inode tables are zeros, where the file had bytes behind
@@ -146,8 +163,6 @@ func (g *grower) describe() error {
 	flex, per, size := flexGroups(sb), sb.DescriptorsPerBlock(), sb.DescriptorSize()
 	sums := g.t.hasGroupSums()
 	b := make([]byte, g.t.v.bs)
-	w := stage{f: g.t.f}
-	bs := int64(len(b))
 	free, taken, used := uint64(0), uint64(0), g.used
 	for n := had; n < sb.Groups(); n++ {
 		place := g.places[n-had]
@@ -166,13 +181,13 @@ func (g *grower) describe() error {
 			d.Flags |= disk.GroupBlockUninit
 		} else {
 			d.BlockBitmapCsum = sb.BlockBitmapChecksum(b)
-			if err := w.write(int64(d.BlockBitmap)*bs, b); err != nil {
+			if err := g.w.write(d.BlockBitmap, b); err != nil {
 				return err
 			}
 		}
 		sb.EncodeGroup(n, &d, g.table[int(n/per-g.first)*len(b)+int(n%per)*size:])
 		if end := n + 1; end%flex == 0 || end == sb.Groups() {
-			if err := g.inodeBitmaps(&w, max(n/flex*flex, had), end, b); err != nil {
+			if err := g.inodeBitmaps(max(n/flex*flex, had), end, b); err != nil {
 				return err
 			}
 		}
@@ -183,19 +198,19 @@ func (g *grower) describe() error {
 	if sb.OverheadBlocks != 0 {
 		sb.OverheadBlocks = uint32(min(uint64(sb.OverheadBlocks)+taken, 1<<32-1))
 	}
-	return w.flush()
+	return g.w.flush()
 }
 
 // inodeBitmaps writes those of some groups, all free, where there are no
 // checksums: only with these there is a flag in their place.
-func (g *grower) inodeBitmaps(w *stage, n, end uint32, b []byte) error {
+func (g *grower) inodeBitmaps(n, end uint32, b []byte) error {
 	if g.t.hasGroupSums() {
 		return nil
 	}
 	clear(b)
 	setBits(b, g.sb.InodesPerGroup, uint32(8*len(b)))
 	for ; n < end; n++ {
-		if err := w.write(int64(g.places[n-g.old.Groups()].inodeBitmap)*int64(len(b)), b); err != nil {
+		if err := g.w.write(g.places[n-g.old.Groups()].inodeBitmap, b); err != nil {
 			return err
 		}
 	}

@@ -106,10 +106,10 @@ func TestGrow(t *testing.T) {
 //
 // What differs, and so is not compared: s_overhead_clusters, which resize2fs drops
 // and we keep right; the journal, which we have used; where the second backup of
-// sparse_super2 is, which resize2fs moves to the last group, and we, like the
-// kernel, leave. Where the table of descriptors has no more room, resize2fs moves what
-// is in the way, and we, like the kernel, turn to meta_bg: features and free
-// blocks are others then. The number of blocks reserved for root is rounded.
+// sparse_super2 is, which resize2fs moves to the last group, and we leave. Where the
+// table of descriptors has no more room, resize2fs moves what is in the way, and we,
+// like the kernel, turn to meta_bg: features and free blocks are others then. The
+// number of blocks reserved for root is rounded.
 func compareResized(t *testing.T, path, other string, size int64) {
 	t.Helper()
 	must(t, os.Truncate(other, size))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"banger/ext4/internal/disk"
@@ -59,7 +60,15 @@ type tarWriter struct {
 }
 
 func newTarWriter(w io.Writer) *tarWriter {
-	return &tarWriter{w: w, buf: make([]byte, 0, tarBuffer)}
+	return &tarWriter{w: w, buf: (*tarBuffers.Get().(*[tarBuffer]byte))[:0]}
+}
+
+var tarBuffers = sync.Pool{New: func() any { return new([tarBuffer]byte) }}
+
+// free gives the buffer back. The writer must not be used again.
+func (t *tarWriter) free() {
+	tarBuffers.Put((*[tarBuffer]byte)(t.buf[:tarBuffer]))
+	t.buf = nil
 }
 
 // room gives some free part of the buffer, never none.

@@ -75,6 +75,8 @@ type Tx struct {
 	inOp   bool
 	undo   map[uint64][]byte
 	before disk.Superblock
+	// pool has the memory of blocks that operations replaced.
+	pool [][]byte
 	// unused are blocks that the operation took and gave back.
 	unused []run
 
@@ -89,8 +91,8 @@ type Tx struct {
 // Edit begins an edit session on the image in f, which is size bytes long. The
 // image must not be mounted, nor used by a virtual machine: a lock on all of f that
 // another process holds is ErrInUse, and Edit holds one until Commit or Close.
-// What it cannot know, the caller must: a mount of a block device, or of a loop
-// device.
+// What it cannot know, the caller must: a mount of the image, which takes no such lock,
+// and a second session on the same open file, which the lock does not keep out.
 //
 // A journal that has not been replayed, because the machine that used the image was
 // killed, is replayed first; this is written at once, and stays if the session is
@@ -145,7 +147,7 @@ func (t *Tx) Rollback() error { return t.Close() }
 func (t *Tx) end() {
 	t.done = true
 	t.v.dirty = nil
-	t.groups = nil
+	t.groups, t.pool = nil, nil
 	if t.buf != nil {
 		buffers.Put(t.buf)
 		t.buf = nil
@@ -179,6 +181,12 @@ func (t *Tx) atomically(f func() error) error {
 	err := f()
 	if ok = err == nil; ok {
 		t.reuse()
+		for _, b := range t.undo {
+			// Nobody has these any more: what readers return shares no memory with blocks.
+			if b != nil && len(t.pool) < 64 {
+				t.pool = append(t.pool, b)
+			}
+		}
 	}
 	return err
 }
@@ -205,7 +213,13 @@ func (t *Tx) touch(n uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b = bytes.Clone(b)
+	old := b
+	if k := len(t.pool) - 1; k >= 0 {
+		b, t.pool = t.pool[k], t.pool[:k]
+		copy(b, old)
+	} else {
+		b = bytes.Clone(old)
+	}
 	t.setBlock(n, b)
 	return b, nil
 }

@@ -174,12 +174,17 @@ func (v *volume) inodePlace(ino uint32) (block uint64, at int, err error) {
 		return 0, 0, disk.Corrupt("there is no inode %d", ino)
 	}
 	n, index := v.sb.InodePlace(ino)
-	g, err := v.group(n)
-	if err != nil {
-		return 0, 0, err
+	table, ok := v.dirs.table(n)
+	if !ok {
+		g, err := v.group(n)
+		if err != nil {
+			return 0, 0, err
+		}
+		table = g.InodeTable
+		v.dirs.putTable(n, table)
 	}
 	off := uint64(index) * uint64(v.sb.InodeSize)
-	return g.InodeTable + off/uint64(v.bs), int(off % uint64(v.bs)), nil
+	return table + off/uint64(v.bs), int(off % uint64(v.bs)), nil
 }
 
 // inode reads an inode. raw, InodeSize bytes, also has what disk.Inode has not:

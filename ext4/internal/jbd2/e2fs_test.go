@@ -30,12 +30,16 @@ var imageOptions = []string{
 	"^metadata_csum,^64bit",
 }
 
-// images runs a test for each kind of image and of journal that debugfs writes.
+// images runs a test for each kind of image and of journal that debugfs writes, each
+// with one of the block sizes.
 func images(t *testing.T, f func(t *testing.T, path string, size int, open string)) {
 	tool(t, "debugfs")
-	for _, size := range []int{1024, 4096} {
-		for _, options := range imageOptions {
-			for _, open := range []string{"jo", "jo -c -v 2", "jo -c -v 3"} {
+	for i, options := range imageOptions {
+		for k, open := range []string{"jo", "jo -c -v 2", "jo -c -v 3"} {
+			for s, size := range []int{1024, 4096} {
+				if (i+k+s)%2 != 0 {
+					continue
+				}
 				t.Run(fmt.Sprintf("%d/%s/%s", size, options, open), func(t *testing.T) {
 					t.Parallel()
 					f(t, mkfs(t, size, options), size, open)

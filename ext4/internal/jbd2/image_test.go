@@ -72,17 +72,30 @@ func mkfs(t testing.TB, size int, options string) string {
 	return path
 }
 
+// copyImage copies an image as it is now, with holes for zeros.
 func copyImage(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.WriteFile(to, b, 0o644); err != nil {
+	f, err := os.Create(filepath.Join(t.TempDir(), "copy"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return to
+	defer f.Close()
+	zero := make([]byte, 64<<10)
+	for off := 0; off < len(b); off += len(zero) {
+		if part := b[off:min(off+len(zero), len(b))]; !bytes.Equal(part, zero[:len(part)]) {
+			if _, err := f.WriteAt(part, int64(off)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := f.Truncate(int64(len(b))); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
 }
 
 // image is an image file as a Device.

@@ -203,9 +203,12 @@ func TestKernelsFastCommitIsRefused(t *testing.T) {
 // journal before.
 func TestLogAgainstKernel(t *testing.T) {
 	tool(t, "debugfs")
-	for _, size := range []int{1024, 4096} {
-		for _, options := range imageOptions {
-			for _, with := range []string{"", ",journal_checksum", ",journal_async_commit,data=writeback", "upgrade"} {
+	for s, size := range []int{1024, 4096} {
+		for i, options := range imageOptions {
+			for k, with := range []string{"", ",journal_checksum", ",journal_async_commit,data=writeback", "upgrade"} {
+				if (s+i+k)%2 != 0 { // each combination with one of the sizes
+					continue
+				}
 				t.Run(fmt.Sprintf("%d/%s%s", size, options, with), func(t *testing.T) {
 					path := mkfs(t, size, options)
 					if with != "upgrade" {

@@ -77,7 +77,7 @@ func TestLogAndClean(t *testing.T) {
 
 func TestLogFillsTheWholeLog(t *testing.T) {
 	each(t, func(t *testing.T, f features) {
-		for blocks := uint32(3); blocks < 200; blocks += 7 {
+		for _, blocks := range []uint32{3, 4, 5, 31, 65, 66, 67, 68, 130, 200} {
 			d, j := newJournal(t, 1024, blocks, f)
 			c := j.Capacity()
 			if err := j.Log(versions(1024, 1, numbers(c+1)...)); !errors.Is(err, ErrTooLarge) {
@@ -155,7 +155,7 @@ func TestUpgrade(t *testing.T) {
 // transaction after it, with just the numbers that fit.
 func TestLogOverAnOlderJournal(t *testing.T) {
 	each(t, func(t *testing.T, f features) {
-		for _, n := range []int{1, 2, 5, 11} {
+		for _, n := range []int{1, 4} {
 			d, j := newJournal(t, 1024, 64, f)
 			s := newScribe(t, j, 1, 8)
 			for range 10 {
@@ -173,11 +173,12 @@ func TestLogOverAnOlderJournal(t *testing.T) {
 			newScribe(t, j, 0, 7)
 			d.ops = nil
 			old := d.clone()
+			before, young := fsImage(1024, nil), fsImage(1024, set(numbers(n), 1))
 			if err := j.Log(versions(1024, 1, numbers(n)...)); err != nil {
 				t.Fatal(err)
 			}
 			states(old, d.ops, func(state *disk, _ int) {
-				either(t, state, 64, nil, set(numbers(n), 1))
+				either(t, state, 64, before, young)
 			})
 			replay(t, d, 64, set(numbers(n), 1))
 		}
@@ -192,7 +193,7 @@ func states(old *disk, ops []op, f func(state *disk, safe int)) {
 	base, safe := old.clone(), 0
 	for i := 0; i <= len(ops); i++ {
 		window := ops[safe:i]
-		for try := range 1 + min(len(window), 4) {
+		for try := range 1 + min(len(window), 3) {
 			state := base.clone()
 			for k, o := range window {
 				if try == 0 || (try == 1 && k == len(window)-1) || (try > 1 && r.IntN(2) == 0) {
@@ -210,21 +211,17 @@ func states(old *disk, ops []op, f func(state *disk, safe int)) {
 	}
 }
 
-// either replays and checks that the versions are all old or all new; it returns
+// either replays and checks that the file system is all old or all new; it returns
 // which.
-func either(t *testing.T, d *disk, blocks uint32, old, young map[uint64]int) (isNew bool) {
+func either(t *testing.T, d *disk, blocks uint32, old, young []byte) (isNew bool) {
 	t.Helper()
 	if _, err := open(t, d, blocks).Replay(); err != nil {
 		t.Fatal(err)
 	}
-	for n := range young {
-		isNew = bytes.Equal(d.block(n), contents(d.size, n, young[n]))
-		break
-	}
-	if isNew {
-		want(t, d, young)
-	} else {
-		want(t, d, old)
+	got := d.data[:fsBlocks*d.size]
+	isNew = bytes.Equal(got, young)
+	if !isNew && !bytes.Equal(got, old) {
+		t.Error("neither the old blocks nor the new ones")
 	}
 	return isNew
 }
@@ -234,8 +231,8 @@ func either(t *testing.T, d *disk, blocks uint32, old, young map[uint64]int) (is
 func TestCrash(t *testing.T) {
 	for _, f := range allFeatures {
 		for _, n := range []int{4, 70} {
-			if testing.Short() && n > 4 {
-				continue
+			if n > 4 && f.incompat != incompatCsumV3 {
+				continue // with small tags they fit into one descriptor block
 			}
 			t.Run(fmt.Sprint(f, n), func(t *testing.T) {
 				t.Parallel()
@@ -244,16 +241,21 @@ func TestCrash(t *testing.T) {
 				old := d.clone()
 				nums := numbers(n)
 				logged := life(t, d, j, versions(1024, 1, nums...))
+				before, young := fsImage(1024, nil), fsImage(1024, set(nums, 1))
 				found := map[bool]int{}
 				count := 0
 				states(old, d.ops, func(state *disk, safe int) {
-					crashed := state.clone()
-					isNew := either(t, state, blocks, nil, set(nums, 1))
+					count++
+					var crashed *disk
+					if count%(7*n) == 0 {
+						crashed = state.clone()
+					}
+					isNew := either(t, state, blocks, before, young)
 					found[isNew]++
 					if safe >= logged && !isNew {
 						t.Errorf("the transaction is gone after %d operations of %d", safe, logged)
 					}
-					if count++; count%(7*n) == 0 && !isNew {
+					if crashed != nil && !isNew {
 						again(t, state, blocks)
 						if j := open(t, crashed, blocks); !j.Dirty() {
 							again(t, crashed, blocks)
@@ -295,8 +297,9 @@ func again(t *testing.T, d *disk, blocks uint32) {
 	d.ops = nil
 	j := open(t, d, blocks)
 	life(t, d, j, versions(1024, 2, 2, 3))
+	before, young := fsImage(1024, nil), fsImage(1024, map[uint64]int{2: 2, 3: 2})
 	states(old, d.ops, func(state *disk, _ int) {
-		either(t, state, blocks, nil, map[uint64]int{2: 2, 3: 2})
+		either(t, state, blocks, before, young)
 	})
 }
 
@@ -314,7 +317,7 @@ func TestCrashInReplay(t *testing.T) {
 		if _, err := j.Replay(); err != nil {
 			t.Fatal(err)
 		}
-		left := map[uint64]int{3: 1, 4: 1, 5: 2, 6: 2, 10: 2}
+		left := fsImage(1024, map[uint64]int{3: 1, 4: 1, 5: 2, 6: 2, 10: 2})
 		states(old, d.ops, func(state *disk, _ int) { either(t, state, 64, left, left) })
 	})
 }
@@ -322,6 +325,7 @@ func TestCrashInReplay(t *testing.T) {
 // After each failure of the device the journal is still all or nothing, in the same
 // Journal and in a new one.
 func TestDeviceFails(t *testing.T) {
+	before, young := fsImage(1024, nil), fsImage(1024, map[uint64]int{3: 1, 4: 1})
 	for n := 1; ; n++ {
 		d, j := newJournal(t, 1024, 64, features{incompat: v3})
 		d.fail = n
@@ -332,7 +336,7 @@ func TestDeviceFails(t *testing.T) {
 		if !errors.Is(err, errDisk) {
 			t.Fatal(err)
 		}
-		either(t, d.clone(), 64, nil, map[uint64]int{3: 1, 4: 1})
+		either(t, d.clone(), 64, before, young)
 		if j.Dirty() {
 			if err := j.Clean(); !errors.Is(err, ErrDirty) {
 				t.Errorf("cleaned after a failed Log: %v", err)

@@ -309,8 +309,17 @@ func (s *scribe) commit() {
 	s.sum = ^uint32(0)
 }
 
-// want checks that the blocks of the file system have these versions, and all
-// others version 0.
+// fsImage is a file system in which the blocks have these versions, and all others
+// version 0.
+func fsImage(size int, versions map[uint64]int) []byte {
+	var b []byte
+	for n := range uint64(fsBlocks) {
+		b = append(b, contents(size, n, versions[n])...)
+	}
+	return b
+}
+
+// want checks that the file system is fsImage.
 func want(t *testing.T, d *disk, versions map[uint64]int) {
 	t.Helper()
 	for n := range uint64(fsBlocks) {
