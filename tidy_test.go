@@ -22,7 +22,7 @@ const module = "banger"
 var layers = [][]string{
 	{ // contracts and leaves
 		"api/banger/v1", "api/banger/v1/bangerv1connect", "api/shim/v1", "api/shim/v1/shimv1connect", "api/guest/v1", "api/guest/v1/guestv1connect",
-		"internal/base/atomicfile", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/kvm", "internal/base/progress", "internal/base/testneed", "internal/base/undo", "internal/base/version",
+		"internal/base/atomicfile", "internal/base/disklock", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/kvm", "internal/base/progress", "internal/base/testneed", "internal/base/undo", "internal/base/version",
 		"internal/guestbin",
 		"ext4/internal/crc", "ext4/internal/dir", "ext4/internal/disk", "ext4/internal/jbd2", "ext4/internal/tarfile", "ext4/internal/xattr", "ext4",
 	},
@@ -37,7 +37,7 @@ var layers = [][]string{
 		"internal/guest/agent", "internal/guest/boot",
 	},
 	{"internal/daemon/server"}, // edges
-	{"internal/cli", "internal/daemon", "internal/guest", "internal/shim"}, // roots
+	{"internal/cli", "internal/daemon", "internal/guest", "internal/shim"},               // roots
 	{"bench/boot", "bench/boot/poweroff", "bench/ext4", "cmd/banger", "cmd/banger-init"}, // mains
 }
 
@@ -51,6 +51,7 @@ var sideways = map[string][]string{
 	"ext4/internal/disk":            {"ext4/internal/crc"},
 	"ext4/internal/jbd2":            {"ext4/internal/crc"},
 	"ext4/internal/xattr":           {"ext4/internal/crc"},
+	"internal/base/disklock":        {"internal/base/errs"},
 	"internal/base/flight":          {"internal/base/progress"},
 	"internal/base/paths":           {"internal/base/errs"},
 	"internal/guestbin":             {"internal/base/errs"},
@@ -93,6 +94,13 @@ func TestTidy(t *testing.T) {
 			t.Errorf("%s is in no layer: add it to layers and to ARCHITECTURE.md", name)
 			continue
 		}
+		if within(name, "ext4") {
+			for _, imp := range p.Imports {
+				if strings.Contains(strings.Split(imp, "/")[0], ".") || strings.HasPrefix(imp, module+"/") && !within(strings.TrimPrefix(imp, module+"/"), "ext4/internal") {
+					t.Errorf("%s must not import %s: the library has the standard library and ext4/internal only", name, imp)
+				}
+			}
+		}
 		if p.Doc == "" && !strings.HasPrefix(name, "api/") {
 			t.Errorf("%s has no package comment", name)
 		}
@@ -117,6 +125,9 @@ func TestTidy(t *testing.T) {
 		}
 	}
 }
+
+// within says whether a package is the one at dir, or below it.
+func within(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }
 
 func TestArchitectureNamesEveryPackage(t *testing.T) {
 	text, err := os.ReadFile("ARCHITECTURE.md")

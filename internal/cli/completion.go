@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,4 +60,36 @@ func liveNames(ctx context.Context, have []string, ask func(context.Context, *cl
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(have, n) }), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeDisk completes the first argument, a DISK: disks of VMs, or else files on
+// the host. Paths on a disk are not looked up.
+func (a *app) completeDisk(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeFileOrDisk(cmd, args, word)
+}
+
+// completeFileOrDisk completes the disks of VMs that are stopped, each with the
+// colon that a path follows; if none begins with the word, the shell completes files.
+func (a *app) completeFileOrDisk(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	names, _ := liveNames(cmd.Context(), nil, func(ctx context.Context, c *client.Client) (disks []string, err error) {
+		r, err := c.VMs.List(ctx, &bangerv1.ListRequest{})
+		for _, v := range r.GetVms() {
+			if !isStopped(v) {
+				continue
+			}
+			for _, disk := range diskNames {
+				if d := v.GetName() + ":" + disk + ":"; strings.HasPrefix(d, word) {
+					disks = append(disks, d)
+				}
+			}
+		}
+		return disks, err
+	})
+	if len(names) == 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return names, cobra.ShellCompDirectiveNoSpace
 }

@@ -30,8 +30,8 @@ a command that a signal n ended gives 128+n. Failures of banger use this band:
 
   120  an internal failure: please report it
   121  wrong usage: an unknown command or flag, a bad name or size
-  122  the VM, image or kernel does not exist
-  123  the name is taken, or the VM's state does not allow it
+  122  the VM, image, kernel or file does not exist
+  123  the name is taken, or the state of the VM or disk does not allow it
   124  a time limit has passed
   125  something is missing or does not answer: a tool of the host, the daemon,
        or a VM that stopped while a command ran in it
@@ -39,6 +39,8 @@ a command that a signal n ended gives 128+n. Failures of banger use this band:
   127  the command does not exist in the guest
   130  interrupted
   141  nobody reads the output any more
+
+"banger disk check" ends with 1 if the file system is damaged.
 
 With several VMs the status is that of the first one that failed, in the order
 of the arguments.`

@@ -262,6 +262,28 @@ func (d *fakeDaemon) Logs(_ context.Context, r *bangerv1.LogsRequest, s bangerv1
 	return s.Send(&bangerv1.LogsResponse{Data: []byte("tail " + strconv.Itoa(int(r.GetTailLines())) + "\x1b[0m\n")})
 }
 
+// Disk knows the disks in the fake's own folder, of VMs at rest.
+func (d *fakeDaemon) Disk(_ context.Context, r *bangerv1.DiskRequest) (*bangerv1.DiskResponse, error) {
+	d.called("disk " + r.GetDisk() + " " + r.GetVm())
+	v, err := d.find(r.GetVm())
+	if err != nil {
+		return nil, err
+	}
+	res := &bangerv1.DiskResponse{Vm: v.GetName(), Path: d.disk(r.GetDisk()), Lock: filepath.Join(d.dir, "lock")}
+	switch {
+	case r.GetDisk() == "base" && r.GetWrite():
+		return nil, errs.New(errs.Conflict, "the base disk is read-only").WithHint("change dev:system")
+	case r.GetDisk() == "base":
+		res.Lock = ""
+	case v.GetState() != bangerv1.State_STATE_STOPPED:
+		return nil, errs.New(errs.Conflict, "the VM %q is running, and its disks are in use", v.GetName()).WithHint("banger vm stop %s", v.GetName())
+	}
+	return res, nil
+}
+
+// disk is the image file of a disk of all VMs.
+func (d *fakeDaemon) disk(name string) string { return filepath.Join(d.dir, name+".ext4") }
+
 type fakeHost struct {
 	bangerv1connect.UnimplementedHostServiceHandler
 	d *fakeDaemon

@@ -128,7 +128,7 @@ func (a *app) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		a.vmCommand(), a.psCommand(), a.imageCommand(), a.kernelCommand(),
+		a.vmCommand(), a.psCommand(), a.imageCommand(), a.kernelCommand(), a.diskCommand(),
 		a.daemonCommand(), a.doctorCommand(), a.versionCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit status means", Long: exitHelp},
 	)

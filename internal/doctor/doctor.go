@@ -60,7 +60,6 @@ func Run(ctx context.Context) []Check {
 		qemu(ctx),
 		onKVM(kvm.Usable()),
 		tool("mmdebstrap", "mmdebstrap", "mmdebstrap", "makes images"),
-		tool("mkfs.ext4", "mkfs.ext4", "e2fsprogs", "makes the disks of VMs"),
 		mirror("/etc/apt"),
 		keyring(),
 	}

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"banger/internal/base/testneed"
 	"banger/internal/base/errs"
 	"banger/internal/base/progress"
+	"banger/internal/base/testneed"
 )
 
 // fake puts a mmdebstrap of our own before the real one, and returns options.

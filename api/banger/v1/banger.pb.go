@@ -1224,6 +1224,135 @@ func (x *LogsResponse) GetData() []byte {
 	return nil
 }
 
+// DiskRequest names a disk of a VM that is stopped.
+type DiskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// vm is a name or a unique id prefix.
+	Vm string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// disk is "work", "system" or "base".
+	Disk string `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`
+	// write says that the client will change it; base disks are refused then.
+	Write         bool `protobuf:"varint,3,opt,name=write,proto3" json:"write,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskRequest) Reset() {
+	*x = DiskRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskRequest) ProtoMessage() {}
+
+func (x *DiskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
+func (*DiskRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DiskRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *DiskRequest) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *DiskRequest) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
+}
+
+// DiskResponse is a disk on the host.
+type DiskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// path is the image file.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// lock is the file whose flock the client holds, shared to read and alone to
+	// write; empty for a base disk, which nobody ever writes to.
+	Lock string `protobuf:"bytes,2,opt,name=lock,proto3" json:"lock,omitempty"`
+	// vm is the VM's name.
+	Vm            string `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskResponse) Reset() {
+	*x = DiskResponse{}
+	mi := &file_banger_v1_banger_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskResponse) ProtoMessage() {}
+
+func (x *DiskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskResponse.ProtoReflect.Descriptor instead.
+func (*DiskResponse) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DiskResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DiskResponse) GetLock() string {
+	if x != nil {
+		return x.Lock
+	}
+	return ""
+}
+
+func (x *DiskResponse) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
 // Image is a root file system that VMs can be made of.
 type Image struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1247,7 +1376,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_banger_v1_banger_proto_msgTypes[16]
+	mi := &file_banger_v1_banger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1388,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[16]
+	mi := &file_banger_v1_banger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1401,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{16}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Image) GetName() string {
@@ -1333,7 +1462,7 @@ type ImageListRequest struct {
 
 func (x *ImageListRequest) Reset() {
 	*x = ImageListRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[17]
+	mi := &file_banger_v1_banger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1474,7 @@ func (x *ImageListRequest) String() string {
 func (*ImageListRequest) ProtoMessage() {}
 
 func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[17]
+	mi := &file_banger_v1_banger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1487,7 @@ func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListRequest.ProtoReflect.Descriptor instead.
 func (*ImageListRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{17}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{19}
 }
 
 // ImageListResponse is every image by name.
@@ -1372,7 +1501,7 @@ type ImageListResponse struct {
 
 func (x *ImageListResponse) Reset() {
 	*x = ImageListResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[18]
+	mi := &file_banger_v1_banger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1513,7 @@ func (x *ImageListResponse) String() string {
 func (*ImageListResponse) ProtoMessage() {}
 
 func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[18]
+	mi := &file_banger_v1_banger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1526,7 @@ func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListResponse.ProtoReflect.Descriptor instead.
 func (*ImageListResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{18}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImageListResponse) GetImages() []*Image {
@@ -1418,7 +1547,7 @@ type ImageGetRequest struct {
 
 func (x *ImageGetRequest) Reset() {
 	*x = ImageGetRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[19]
+	mi := &file_banger_v1_banger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1559,7 @@ func (x *ImageGetRequest) String() string {
 func (*ImageGetRequest) ProtoMessage() {}
 
 func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[19]
+	mi := &file_banger_v1_banger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1572,7 @@ func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageGetRequest.ProtoReflect.Descriptor instead.
 func (*ImageGetRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{19}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ImageGetRequest) GetImage() string {
@@ -1464,7 +1593,7 @@ type ImageGetResponse struct {
 
 func (x *ImageGetResponse) Reset() {
 	*x = ImageGetResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[20]
+	mi := &file_banger_v1_banger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1605,7 @@ func (x *ImageGetResponse) String() string {
 func (*ImageGetResponse) ProtoMessage() {}
 
 func (x *ImageGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[20]
+	mi := &file_banger_v1_banger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1618,7 @@ func (x *ImageGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageGetResponse.ProtoReflect.Descriptor instead.
 func (*ImageGetResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{20}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImageGetResponse) GetImage() *Image {
@@ -1510,7 +1639,7 @@ type ImageDeleteRequest struct {
 
 func (x *ImageDeleteRequest) Reset() {
 	*x = ImageDeleteRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[21]
+	mi := &file_banger_v1_banger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1651,7 @@ func (x *ImageDeleteRequest) String() string {
 func (*ImageDeleteRequest) ProtoMessage() {}
 
 func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[21]
+	mi := &file_banger_v1_banger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1664,7 @@ func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDeleteRequest.ProtoReflect.Descriptor instead.
 func (*ImageDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{21}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImageDeleteRequest) GetImage() string {
@@ -1558,7 +1687,7 @@ type ImageDeleteResponse struct {
 
 func (x *ImageDeleteResponse) Reset() {
 	*x = ImageDeleteResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[22]
+	mi := &file_banger_v1_banger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1699,7 @@ func (x *ImageDeleteResponse) String() string {
 func (*ImageDeleteResponse) ProtoMessage() {}
 
 func (x *ImageDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[22]
+	mi := &file_banger_v1_banger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1712,7 @@ func (x *ImageDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDeleteResponse.ProtoReflect.Descriptor instead.
 func (*ImageDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{22}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImageDeleteResponse) GetImage() *Image {
@@ -1615,7 +1744,7 @@ type ImageImportRequest struct {
 
 func (x *ImageImportRequest) Reset() {
 	*x = ImageImportRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[23]
+	mi := &file_banger_v1_banger_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1756,7 @@ func (x *ImageImportRequest) String() string {
 func (*ImageImportRequest) ProtoMessage() {}
 
 func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[23]
+	mi := &file_banger_v1_banger_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1769,7 @@ func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageImportRequest.ProtoReflect.Descriptor instead.
 func (*ImageImportRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{23}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImageImportRequest) GetName() string {
@@ -1675,7 +1804,7 @@ type ImageBuildRequest struct {
 
 func (x *ImageBuildRequest) Reset() {
 	*x = ImageBuildRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[24]
+	mi := &file_banger_v1_banger_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1816,7 @@ func (x *ImageBuildRequest) String() string {
 func (*ImageBuildRequest) ProtoMessage() {}
 
 func (x *ImageBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[24]
+	mi := &file_banger_v1_banger_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1829,7 @@ func (x *ImageBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBuildRequest.ProtoReflect.Descriptor instead.
 func (*ImageBuildRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{24}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ImageBuildRequest) GetImage() string {
@@ -1724,7 +1853,7 @@ type ImageEvent struct {
 
 func (x *ImageEvent) Reset() {
 	*x = ImageEvent{}
-	mi := &file_banger_v1_banger_proto_msgTypes[25]
+	mi := &file_banger_v1_banger_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1865,7 @@ func (x *ImageEvent) String() string {
 func (*ImageEvent) ProtoMessage() {}
 
 func (x *ImageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[25]
+	mi := &file_banger_v1_banger_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1878,7 @@ func (x *ImageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageEvent.ProtoReflect.Descriptor instead.
 func (*ImageEvent) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{25}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ImageEvent) GetEvent() isImageEvent_Event {
@@ -1822,7 +1951,7 @@ type Kernel struct {
 
 func (x *Kernel) Reset() {
 	*x = Kernel{}
-	mi := &file_banger_v1_banger_proto_msgTypes[26]
+	mi := &file_banger_v1_banger_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +1963,7 @@ func (x *Kernel) String() string {
 func (*Kernel) ProtoMessage() {}
 
 func (x *Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[26]
+	mi := &file_banger_v1_banger_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +1976,7 @@ func (x *Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kernel.ProtoReflect.Descriptor instead.
 func (*Kernel) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{26}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Kernel) GetRelease() string {
@@ -1922,7 +2051,7 @@ type KernelListRequest struct {
 
 func (x *KernelListRequest) Reset() {
 	*x = KernelListRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[27]
+	mi := &file_banger_v1_banger_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2063,7 @@ func (x *KernelListRequest) String() string {
 func (*KernelListRequest) ProtoMessage() {}
 
 func (x *KernelListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[27]
+	mi := &file_banger_v1_banger_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2076,7 @@ func (x *KernelListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelListRequest.ProtoReflect.Descriptor instead.
 func (*KernelListRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{27}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{29}
 }
 
 // KernelListResponse is every kernel, newest first.
@@ -1961,7 +2090,7 @@ type KernelListResponse struct {
 
 func (x *KernelListResponse) Reset() {
 	*x = KernelListResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[28]
+	mi := &file_banger_v1_banger_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2102,7 @@ func (x *KernelListResponse) String() string {
 func (*KernelListResponse) ProtoMessage() {}
 
 func (x *KernelListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[28]
+	mi := &file_banger_v1_banger_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2115,7 @@ func (x *KernelListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelListResponse.ProtoReflect.Descriptor instead.
 func (*KernelListResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{28}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *KernelListResponse) GetKernels() []*Kernel {
@@ -2005,7 +2134,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[29]
+	mi := &file_banger_v1_banger_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2146,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[29]
+	mi := &file_banger_v1_banger_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2159,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{29}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{31}
 }
 
 // StatusResponse describes the daemon.
@@ -2060,7 +2189,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[30]
+	mi := &file_banger_v1_banger_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2201,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[30]
+	mi := &file_banger_v1_banger_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2214,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{30}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StatusResponse) GetPid() int32 {
@@ -2160,7 +2289,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[31]
+	mi := &file_banger_v1_banger_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2301,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[31]
+	mi := &file_banger_v1_banger_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2314,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{31}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{33}
 }
 
 // ShutdownResponse is sent before it does.
@@ -2197,7 +2326,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[32]
+	mi := &file_banger_v1_banger_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2338,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[32]
+	mi := &file_banger_v1_banger_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2351,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{32}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{34}
 }
 
 var File_banger_v1_banger_proto protoreflect.FileDescriptor
@@ -2316,7 +2445,15 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\n" +
 	"tail_lines\x18\x03 \x01(\x05R\ttailLines\"\"\n" +
 	"\fLogsResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xd9\x01\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"G\n" +
+	"\vDiskRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x14\n" +
+	"\x05write\x18\x03 \x01(\bR\x05write\"F\n" +
+	"\fDiskResponse\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04lock\x18\x02 \x01(\tR\x04lock\x12\x0e\n" +
+	"\x02vm\x18\x03 \x01(\tR\x02vm\"\xd9\x01\n" +
 	"\x05Image\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1b\n" +
@@ -2387,7 +2524,7 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x0eSTATE_STARTING\x10\x03\x12\x11\n" +
 	"\rSTATE_RUNNING\x10\x04\x12\x12\n" +
 	"\x0eSTATE_STOPPING\x10\x05\x12\x12\n" +
-	"\x0eSTATE_DELETING\x10\x062\xb3\x04\n" +
+	"\x0eSTATE_DELETING\x10\x062\xec\x04\n" +
 	"\tVMService\x12?\n" +
 	"\x06Create\x12\x18.banger.v1.CreateRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12=\n" +
 	"\x05Start\x12\x17.banger.v1.StartRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12;\n" +
@@ -2397,7 +2534,8 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x06Delete\x12\x18.banger.v1.DeleteRequest\x1a\x19.banger.v1.OperationEvent0\x01\x127\n" +
 	"\x04List\x12\x16.banger.v1.ListRequest\x1a\x17.banger.v1.ListResponse\x124\n" +
 	"\x03Get\x12\x15.banger.v1.GetRequest\x1a\x16.banger.v1.GetResponse\x129\n" +
-	"\x04Logs\x12\x16.banger.v1.LogsRequest\x1a\x17.banger.v1.LogsResponse0\x012\xde\x02\n" +
+	"\x04Logs\x12\x16.banger.v1.LogsRequest\x1a\x17.banger.v1.LogsResponse0\x01\x127\n" +
+	"\x04Disk\x12\x16.banger.v1.DiskRequest\x1a\x17.banger.v1.DiskResponse2\xde\x02\n" +
 	"\fImageService\x12A\n" +
 	"\x04List\x12\x1b.banger.v1.ImageListRequest\x1a\x1c.banger.v1.ImageListResponse\x12>\n" +
 	"\x03Get\x12\x1a.banger.v1.ImageGetRequest\x1a\x1b.banger.v1.ImageGetResponse\x12G\n" +
@@ -2423,7 +2561,7 @@ func file_banger_v1_banger_proto_rawDescGZIP() []byte {
 }
 
 var file_banger_v1_banger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_banger_v1_banger_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_banger_v1_banger_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_banger_v1_banger_proto_goTypes = []any{
 	(State)(0),                    // 0: banger.v1.State
 	(*ErrorDetail)(nil),           // 1: banger.v1.ErrorDetail
@@ -2442,42 +2580,44 @@ var file_banger_v1_banger_proto_goTypes = []any{
 	(*GetResponse)(nil),           // 14: banger.v1.GetResponse
 	(*LogsRequest)(nil),           // 15: banger.v1.LogsRequest
 	(*LogsResponse)(nil),          // 16: banger.v1.LogsResponse
-	(*Image)(nil),                 // 17: banger.v1.Image
-	(*ImageListRequest)(nil),      // 18: banger.v1.ImageListRequest
-	(*ImageListResponse)(nil),     // 19: banger.v1.ImageListResponse
-	(*ImageGetRequest)(nil),       // 20: banger.v1.ImageGetRequest
-	(*ImageGetResponse)(nil),      // 21: banger.v1.ImageGetResponse
-	(*ImageDeleteRequest)(nil),    // 22: banger.v1.ImageDeleteRequest
-	(*ImageDeleteResponse)(nil),   // 23: banger.v1.ImageDeleteResponse
-	(*ImageImportRequest)(nil),    // 24: banger.v1.ImageImportRequest
-	(*ImageBuildRequest)(nil),     // 25: banger.v1.ImageBuildRequest
-	(*ImageEvent)(nil),            // 26: banger.v1.ImageEvent
-	(*Kernel)(nil),                // 27: banger.v1.Kernel
-	(*KernelListRequest)(nil),     // 28: banger.v1.KernelListRequest
-	(*KernelListResponse)(nil),    // 29: banger.v1.KernelListResponse
-	(*StatusRequest)(nil),         // 30: banger.v1.StatusRequest
-	(*StatusResponse)(nil),        // 31: banger.v1.StatusResponse
-	(*ShutdownRequest)(nil),       // 32: banger.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),      // 33: banger.v1.ShutdownResponse
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*DiskRequest)(nil),           // 17: banger.v1.DiskRequest
+	(*DiskResponse)(nil),          // 18: banger.v1.DiskResponse
+	(*Image)(nil),                 // 19: banger.v1.Image
+	(*ImageListRequest)(nil),      // 20: banger.v1.ImageListRequest
+	(*ImageListResponse)(nil),     // 21: banger.v1.ImageListResponse
+	(*ImageGetRequest)(nil),       // 22: banger.v1.ImageGetRequest
+	(*ImageGetResponse)(nil),      // 23: banger.v1.ImageGetResponse
+	(*ImageDeleteRequest)(nil),    // 24: banger.v1.ImageDeleteRequest
+	(*ImageDeleteResponse)(nil),   // 25: banger.v1.ImageDeleteResponse
+	(*ImageImportRequest)(nil),    // 26: banger.v1.ImageImportRequest
+	(*ImageBuildRequest)(nil),     // 27: banger.v1.ImageBuildRequest
+	(*ImageEvent)(nil),            // 28: banger.v1.ImageEvent
+	(*Kernel)(nil),                // 29: banger.v1.Kernel
+	(*KernelListRequest)(nil),     // 30: banger.v1.KernelListRequest
+	(*KernelListResponse)(nil),    // 31: banger.v1.KernelListResponse
+	(*StatusRequest)(nil),         // 32: banger.v1.StatusRequest
+	(*StatusResponse)(nil),        // 33: banger.v1.StatusResponse
+	(*ShutdownRequest)(nil),       // 34: banger.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),      // 35: banger.v1.ShutdownResponse
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
 }
 var file_banger_v1_banger_proto_depIdxs = []int32{
 	0,  // 0: banger.v1.VM.state:type_name -> banger.v1.State
-	34, // 1: banger.v1.VM.created_at:type_name -> google.protobuf.Timestamp
-	34, // 2: banger.v1.VM.started_at:type_name -> google.protobuf.Timestamp
+	36, // 1: banger.v1.VM.created_at:type_name -> google.protobuf.Timestamp
+	36, // 2: banger.v1.VM.started_at:type_name -> google.protobuf.Timestamp
 	3,  // 3: banger.v1.OperationEvent.progress:type_name -> banger.v1.Progress
 	2,  // 4: banger.v1.OperationEvent.vm:type_name -> banger.v1.VM
 	2,  // 5: banger.v1.ListResponse.vms:type_name -> banger.v1.VM
 	2,  // 6: banger.v1.GetResponse.vm:type_name -> banger.v1.VM
-	34, // 7: banger.v1.Image.created_at:type_name -> google.protobuf.Timestamp
-	17, // 8: banger.v1.ImageListResponse.images:type_name -> banger.v1.Image
-	17, // 9: banger.v1.ImageGetResponse.image:type_name -> banger.v1.Image
-	17, // 10: banger.v1.ImageDeleteResponse.image:type_name -> banger.v1.Image
+	36, // 7: banger.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	19, // 8: banger.v1.ImageListResponse.images:type_name -> banger.v1.Image
+	19, // 9: banger.v1.ImageGetResponse.image:type_name -> banger.v1.Image
+	19, // 10: banger.v1.ImageDeleteResponse.image:type_name -> banger.v1.Image
 	3,  // 11: banger.v1.ImageEvent.progress:type_name -> banger.v1.Progress
-	17, // 12: banger.v1.ImageEvent.image:type_name -> banger.v1.Image
-	34, // 13: banger.v1.Kernel.created_at:type_name -> google.protobuf.Timestamp
-	27, // 14: banger.v1.KernelListResponse.kernels:type_name -> banger.v1.Kernel
-	34, // 15: banger.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	19, // 12: banger.v1.ImageEvent.image:type_name -> banger.v1.Image
+	36, // 13: banger.v1.Kernel.created_at:type_name -> google.protobuf.Timestamp
+	29, // 14: banger.v1.KernelListResponse.kernels:type_name -> banger.v1.Kernel
+	36, // 15: banger.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	5,  // 16: banger.v1.VMService.Create:input_type -> banger.v1.CreateRequest
 	6,  // 17: banger.v1.VMService.Start:input_type -> banger.v1.StartRequest
 	7,  // 18: banger.v1.VMService.Stop:input_type -> banger.v1.StopRequest
@@ -2487,33 +2627,35 @@ var file_banger_v1_banger_proto_depIdxs = []int32{
 	11, // 22: banger.v1.VMService.List:input_type -> banger.v1.ListRequest
 	13, // 23: banger.v1.VMService.Get:input_type -> banger.v1.GetRequest
 	15, // 24: banger.v1.VMService.Logs:input_type -> banger.v1.LogsRequest
-	18, // 25: banger.v1.ImageService.List:input_type -> banger.v1.ImageListRequest
-	20, // 26: banger.v1.ImageService.Get:input_type -> banger.v1.ImageGetRequest
-	22, // 27: banger.v1.ImageService.Delete:input_type -> banger.v1.ImageDeleteRequest
-	24, // 28: banger.v1.ImageService.Import:input_type -> banger.v1.ImageImportRequest
-	25, // 29: banger.v1.ImageService.Build:input_type -> banger.v1.ImageBuildRequest
-	28, // 30: banger.v1.KernelService.List:input_type -> banger.v1.KernelListRequest
-	30, // 31: banger.v1.HostService.Status:input_type -> banger.v1.StatusRequest
-	32, // 32: banger.v1.HostService.Shutdown:input_type -> banger.v1.ShutdownRequest
-	4,  // 33: banger.v1.VMService.Create:output_type -> banger.v1.OperationEvent
-	4,  // 34: banger.v1.VMService.Start:output_type -> banger.v1.OperationEvent
-	4,  // 35: banger.v1.VMService.Stop:output_type -> banger.v1.OperationEvent
-	4,  // 36: banger.v1.VMService.Restart:output_type -> banger.v1.OperationEvent
-	4,  // 37: banger.v1.VMService.Kill:output_type -> banger.v1.OperationEvent
-	4,  // 38: banger.v1.VMService.Delete:output_type -> banger.v1.OperationEvent
-	12, // 39: banger.v1.VMService.List:output_type -> banger.v1.ListResponse
-	14, // 40: banger.v1.VMService.Get:output_type -> banger.v1.GetResponse
-	16, // 41: banger.v1.VMService.Logs:output_type -> banger.v1.LogsResponse
-	19, // 42: banger.v1.ImageService.List:output_type -> banger.v1.ImageListResponse
-	21, // 43: banger.v1.ImageService.Get:output_type -> banger.v1.ImageGetResponse
-	23, // 44: banger.v1.ImageService.Delete:output_type -> banger.v1.ImageDeleteResponse
-	26, // 45: banger.v1.ImageService.Import:output_type -> banger.v1.ImageEvent
-	26, // 46: banger.v1.ImageService.Build:output_type -> banger.v1.ImageEvent
-	29, // 47: banger.v1.KernelService.List:output_type -> banger.v1.KernelListResponse
-	31, // 48: banger.v1.HostService.Status:output_type -> banger.v1.StatusResponse
-	33, // 49: banger.v1.HostService.Shutdown:output_type -> banger.v1.ShutdownResponse
-	33, // [33:50] is the sub-list for method output_type
-	16, // [16:33] is the sub-list for method input_type
+	17, // 25: banger.v1.VMService.Disk:input_type -> banger.v1.DiskRequest
+	20, // 26: banger.v1.ImageService.List:input_type -> banger.v1.ImageListRequest
+	22, // 27: banger.v1.ImageService.Get:input_type -> banger.v1.ImageGetRequest
+	24, // 28: banger.v1.ImageService.Delete:input_type -> banger.v1.ImageDeleteRequest
+	26, // 29: banger.v1.ImageService.Import:input_type -> banger.v1.ImageImportRequest
+	27, // 30: banger.v1.ImageService.Build:input_type -> banger.v1.ImageBuildRequest
+	30, // 31: banger.v1.KernelService.List:input_type -> banger.v1.KernelListRequest
+	32, // 32: banger.v1.HostService.Status:input_type -> banger.v1.StatusRequest
+	34, // 33: banger.v1.HostService.Shutdown:input_type -> banger.v1.ShutdownRequest
+	4,  // 34: banger.v1.VMService.Create:output_type -> banger.v1.OperationEvent
+	4,  // 35: banger.v1.VMService.Start:output_type -> banger.v1.OperationEvent
+	4,  // 36: banger.v1.VMService.Stop:output_type -> banger.v1.OperationEvent
+	4,  // 37: banger.v1.VMService.Restart:output_type -> banger.v1.OperationEvent
+	4,  // 38: banger.v1.VMService.Kill:output_type -> banger.v1.OperationEvent
+	4,  // 39: banger.v1.VMService.Delete:output_type -> banger.v1.OperationEvent
+	12, // 40: banger.v1.VMService.List:output_type -> banger.v1.ListResponse
+	14, // 41: banger.v1.VMService.Get:output_type -> banger.v1.GetResponse
+	16, // 42: banger.v1.VMService.Logs:output_type -> banger.v1.LogsResponse
+	18, // 43: banger.v1.VMService.Disk:output_type -> banger.v1.DiskResponse
+	21, // 44: banger.v1.ImageService.List:output_type -> banger.v1.ImageListResponse
+	23, // 45: banger.v1.ImageService.Get:output_type -> banger.v1.ImageGetResponse
+	25, // 46: banger.v1.ImageService.Delete:output_type -> banger.v1.ImageDeleteResponse
+	28, // 47: banger.v1.ImageService.Import:output_type -> banger.v1.ImageEvent
+	28, // 48: banger.v1.ImageService.Build:output_type -> banger.v1.ImageEvent
+	31, // 49: banger.v1.KernelService.List:output_type -> banger.v1.KernelListResponse
+	33, // 50: banger.v1.HostService.Status:output_type -> banger.v1.StatusResponse
+	35, // 51: banger.v1.HostService.Shutdown:output_type -> banger.v1.ShutdownResponse
+	34, // [34:52] is the sub-list for method output_type
+	16, // [16:34] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -2529,7 +2671,7 @@ func file_banger_v1_banger_proto_init() {
 		(*OperationEvent_Vm)(nil),
 	}
 	file_banger_v1_banger_proto_msgTypes[4].OneofWrappers = []any{}
-	file_banger_v1_banger_proto_msgTypes[25].OneofWrappers = []any{
+	file_banger_v1_banger_proto_msgTypes[27].OneofWrappers = []any{
 		(*ImageEvent_Progress)(nil),
 		(*ImageEvent_Image)(nil),
 	}
@@ -2539,7 +2681,7 @@ func file_banger_v1_banger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_banger_v1_banger_proto_rawDesc), len(file_banger_v1_banger_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

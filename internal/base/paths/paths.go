@@ -163,8 +163,8 @@ func (v VM) OldConsoleLog() string { return filepath.Join(v.State, "console.log.
 // ShimLog is the shim's own log.
 func (v VM) ShimLog() string { return filepath.Join(v.State, "shim.log") }
 
-// Lock is held (flock) by the shim and its VMM: whoever holds it may write to
-// the VM's disks.
+// Lock is held by the shim and its VMM, or by a command that edits the disks: see
+// disklock.
 func (v VM) Lock() string { return filepath.Join(v.State, "lock") }
 
 // Exit is the last status that a shim left behind, as JSON.

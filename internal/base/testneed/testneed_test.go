@@ -7,16 +7,21 @@ import (
 	"banger/internal/base/testneed"
 )
 
-// recorder is a test that notes how it would have ended.
+// recorder is a test that notes how it would have ended: by the first call, since it
+// does not stop as a real one does.
 type recorder struct {
 	testing.TB
 	end string
 }
 
-func (*recorder) Helper()                            {}
-func (r *recorder) Skipf(format string, args ...any) { r.end = "skip: " + fmt.Sprintf(format, args...) }
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.end = "fail: " + fmt.Sprintf(format, args...)
+func (*recorder) Helper()                             {}
+func (r *recorder) Skipf(format string, args ...any)  { r.note("skip: "+format, args) }
+func (r *recorder) Fatalf(format string, args ...any) { r.note("fail: "+format, args) }
+
+func (r *recorder) note(format string, args []any) {
+	if r.end == "" {
+		r.end = fmt.Sprintf(format, args...)
+	}
 }
 
 func TestMissingFailsOnlyWhereItsWordIsRequired(t *testing.T) {

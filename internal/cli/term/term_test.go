@@ -14,8 +14,8 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
-	"banger/internal/base/testneed"
 	"banger/internal/base/progress"
+	"banger/internal/base/testneed"
 )
 
 // newPainter returns a painter with a clock that the test moves.

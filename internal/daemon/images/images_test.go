@@ -20,10 +20,10 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"banger/internal/base/testneed"
 	"banger/internal/base/errs"
 	"banger/internal/base/paths"
 	"banger/internal/base/progress"
+	"banger/internal/base/testneed"
 	"banger/internal/vm"
 )
 

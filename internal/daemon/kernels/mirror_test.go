@@ -3,14 +3,12 @@ package kernels
 import (
 	"log/slog"
 	"os"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"banger/internal/base/testneed"
 	"banger/internal/base/paths"
 	"banger/internal/base/progress"
+	"banger/internal/base/testneed"
 	"banger/internal/diskimage"
 	"banger/internal/kmod"
 )

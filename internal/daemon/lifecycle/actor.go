@@ -170,6 +170,9 @@ func (a *actor) launch(hold bool) error {
 	if a.rec.State != vm.Stopped {
 		return errs.New(errs.Conflict, "cannot start the VM %q: it is %s", a.name(), a.rec.State)
 	}
+	if err := a.notEdited(); err != nil {
+		return err
+	}
 	ctx := a.m.ctx
 	config, err := a.m.shimConfig(ctx, a.rec, hold)
 	if err != nil {

@@ -165,6 +165,11 @@ func (m *Manager) Delete(ctx context.Context, ref string, force bool, p progress
 			return errs.New(errs.Conflict, "cannot delete the VM %q: it is %s", a.name(), a.rec.State).
 				WithHint("banger vm stop %[1]s && banger vm delete %[1]s, or: banger vm delete --force %[1]s", a.name())
 		}
+		if !force {
+			if err := a.notEdited(); err != nil {
+				return err
+			}
+		}
 		return a.destroy()
 	})
 	if err != nil {

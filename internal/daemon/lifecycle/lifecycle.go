@@ -159,7 +159,7 @@ func (m *Manager) List() []View {
 	views := make([]View, 0, len(actors))
 	for _, a := range actors {
 		v, _ := a.look()
-		v.DiskUsed = diskUsed(v.Files)
+		v.measure()
 		views = append(views, v)
 	}
 	slices.SortFunc(views, func(a, b View) int {
@@ -178,7 +178,7 @@ func (m *Manager) Get(ref string) (View, error) {
 		return View{}, err
 	}
 	v, _ := a.look()
-	v.DiskUsed = diskUsed(v.Files)
+	v.measure()
 	return v, nil
 }
 
@@ -225,6 +225,12 @@ func (m *Manager) remove(id vm.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.actors, id)
+}
+
+// measure looks at the VM's disks.
+func (v *View) measure() {
+	v.DiskUsed = diskUsed(v.Files)
+	v.Spec.Work = diskSize(v.Files.WorkDisk(), v.Spec.Work)
 }
 
 // diskUsed is what the disks of a VM take, by their allocated blocks.

@@ -97,6 +97,14 @@ func (s vmService) Logs(ctx context.Context, r *bangerv1.LogsRequest, stream ban
 	})
 }
 
+func (s vmService) Disk(ctx context.Context, r *bangerv1.DiskRequest) (*bangerv1.DiskResponse, error) {
+	d, err := s.VMs.Disk(ctx, r.GetVm(), r.GetDisk(), r.GetWrite())
+	if err != nil {
+		return nil, err
+	}
+	return &bangerv1.DiskResponse{Path: d.Path, Lock: d.Lock, Vm: string(d.VM)}, nil
+}
+
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
 var states = map[vm.State]bangerv1.State{

@@ -164,7 +164,7 @@ func (sh *Shim) Kill(ctx context.Context, sig syscall.Signal) error {
 	sh.mu.Lock()
 	pid := int(sh.last.GetShimPid())
 	sh.mu.Unlock()
-	if free, lockErr := lockIsFree(sh.files.Lock()); free || lockErr != nil || pid <= 0 {
+	if running, lockErr := runs(sh.files.Lock()); !running || lockErr != nil || pid <= 0 {
 		return lockErr // it is down already
 	}
 	sh.shims.log.Warn("the shim does not answer and is killed", "pid", pid, "err", err)

@@ -1,9 +1,8 @@
 // Package shims starts the processes that supervise VMs and finds them again.
 //
-// Words: a shim is the process (see internal/shim); the lock is the flock on the
-// VM's lock file, held by the daemon while it starts a shim and from then on by
-// the shim and its VMM. Whoever asks whether a VM runs asks the lock: it cannot
-// lie, since the kernel drops it with its last holder.
+// Words: a shim is the process (see internal/shim); the lock is that of the VM's
+// disks (internal/base/disklock), held by the daemon while it starts a shim and from
+// then on by the shim and its VMM. Whoever asks whether a VM runs asks the lock.
 package shims
 
 import (
@@ -19,10 +18,10 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	shimv1 "banger/api/shim/v1"
+	"banger/internal/base/disklock"
 	"banger/internal/base/errs"
 	"banger/internal/base/paths"
 	"banger/internal/base/undo"
@@ -67,7 +66,7 @@ func (s *Shims) Launch(ctx context.Context, c *shimv1.Config) (_ *Shim, err erro
 		}
 	}()
 	cleanup.Add(func() error { return os.RemoveAll(files.Run) })
-	lock, err := takeLock(files.Lock())
+	lock, err := disklock.Take(files.Lock(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +128,8 @@ func waitReady(ctx context.Context, ready *os.File) error {
 // Attach returns the shim of a VM that runs, or nil if none does.
 func (s *Shims) Attach(ctx context.Context, id vm.ID) (*Shim, error) {
 	files := s.dirs.VM(string(id))
-	free, err := lockIsFree(files.Lock())
-	if err != nil || free {
+	running, err := runs(files.Lock())
+	if err != nil || !running {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
@@ -142,7 +141,7 @@ func (s *Shims) Attach(ctx context.Context, id vm.ID) (*Shim, error) {
 			return shim, nil
 		}
 		// It may be on its way up, or on its way down.
-		if free, lockErr := lockIsFree(files.Lock()); lockErr != nil || free {
+		if running, lockErr := runs(files.Lock()); lockErr != nil || !running {
 			tick.Stop()
 			return nil, lockErr
 		}
@@ -171,33 +170,11 @@ func readExit(path string) *shimv1.Status {
 	return &st
 }
 
-// takeLock opens and locks a VM's lock file.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(errs.New(errs.Conflict, "another process uses the VM's disks: %w", err).WithHint("find it with: fuser %s", path), f.Close())
-	}
-	return f, nil
-}
-
-// lockIsFree says whether no process holds the lock; a missing file is free.
-func lockIsFree(path string) (bool, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = f.Close() }()
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return false, nil
-	}
-	return err == nil, err
+// runs says whether a VM's processes hold its lock. A command that edits the disks
+// may hold it too: that is no VM.
+func runs(path string) (bool, error) {
+	held, who, err := disklock.Holder(path)
+	return held && who == "", err
 }
 
 // waitUnlocked waits for the last holder of a lock to die. The kernel tells
@@ -207,8 +184,8 @@ func (s *Shims) waitUnlocked(path string) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		free, err := lockIsFree(path)
-		if err != nil || free {
+		running, err := runs(path)
+		if err != nil || !running {
 			return err
 		}
 		select {

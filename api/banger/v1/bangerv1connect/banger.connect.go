@@ -53,6 +53,8 @@ const (
 	VMServiceGetProcedure = "/banger.v1.VMService/Get"
 	// VMServiceLogsProcedure is the procedure name of the VMService's Logs RPC.
 	VMServiceLogsProcedure = "/banger.v1.VMService/Logs"
+	// VMServiceDiskProcedure is the procedure name of the VMService's Disk RPC.
+	VMServiceDiskProcedure = "/banger.v1.VMService/Disk"
 	// ImageServiceListProcedure is the procedure name of the ImageService's List RPC.
 	ImageServiceListProcedure = "/banger.v1.ImageService/List"
 	// ImageServiceGetProcedure is the procedure name of the ImageService's Get RPC.
@@ -135,6 +137,13 @@ var (
 			Procedure:  VMServiceLogsProcedure,
 		}
 	})
+	vMServiceDiskSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("VMService").Methods().ByName("Disk"),
+			Procedure:  VMServiceDiskProcedure,
+		}
+	})
 )
 
 // VMServiceClient is a client for the banger.v1.VMService service.
@@ -160,6 +169,9 @@ type VMServiceClient interface {
 	Get(context.Context, *v1.GetRequest) (*v1.GetResponse, error)
 	// Logs streams the VM's console log.
 	Logs(context.Context, *v1.LogsRequest) (VMServiceLogsClientStream, error)
+	// Disk says where a disk of a VM at rest lies. The client opens it itself, and
+	// holds the lock while it does.
+	Disk(context.Context, *v1.DiskRequest) (*v1.DiskResponse, error)
 }
 
 // NewVMServiceClient constructs a client for the banger.v1.VMService service. Multiple service
@@ -331,6 +343,9 @@ type VMServiceHandler interface {
 	Get(context.Context, *v1.GetRequest) (*v1.GetResponse, error)
 	// Logs streams the VM's console log.
 	Logs(context.Context, *v1.LogsRequest, VMServiceLogsServerStream) error
+	// Disk says where a disk of a VM at rest lies. The client opens it itself, and
+	// holds the lock while it does.
+	Disk(context.Context, *v1.DiskRequest) (*v1.DiskResponse, error)
 }
 
 // RegisterVMServiceHandler registers svc as the banger.v1.VMService implementation on server.
@@ -346,6 +361,7 @@ func RegisterVMServiceHandler(server *connect.Server, svc VMServiceHandler) {
 		connect.Method{Spec: vMServiceListSpec(), Handler: adapter.list},
 		connect.Method{Spec: vMServiceGetSpec(), Handler: adapter.get},
 		connect.Method{Spec: vMServiceLogsSpec(), Handler: adapter.logs},
+		connect.Method{Spec: vMServiceDiskSpec(), Handler: adapter.disk},
 	)
 }
 
@@ -493,6 +509,10 @@ func (UnimplementedVMServiceHandler) Logs(context.Context, *v1.LogsRequest, VMSe
 	return connect.NewError(connect.CodeUnimplemented, "banger.v1.VMService.Logs is not implemented")
 }
 
+func (UnimplementedVMServiceHandler) Disk(context.Context, *v1.DiskRequest) (*v1.DiskResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.VMService.Disk is not implemented")
+}
+
 type vMServiceClient struct {
 	client *connect.Client
 }
@@ -567,6 +587,14 @@ func (c *vMServiceClient) Logs(ctx context.Context, req *v1.LogsRequest) (VMServ
 		return VMServiceLogsClientStream{}, err
 	}
 	return VMServiceLogsClientStream{stream: stream}, nil
+}
+
+func (c *vMServiceClient) Disk(ctx context.Context, req *v1.DiskRequest) (*v1.DiskResponse, error) {
+	var res v1.DiskResponse
+	if err := c.client.CallUnary(ctx, vMServiceDiskSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 type vMServiceHandler struct{ svc VMServiceHandler }
@@ -649,6 +677,18 @@ func (h vMServiceHandler) logs(ctx context.Context, _ connect.Spec, stream conne
 		return err
 	}
 	return h.svc.Logs(ctx, &req, VMServiceLogsServerStream{stream: stream})
+}
+
+func (h vMServiceHandler) disk(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DiskRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Disk(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
 }
 
 var (
