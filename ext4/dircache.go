@@ -47,6 +47,9 @@ func (c *dirCache) putTable(group uint32, block uint64) {
 
 // path finds the directory that a name led to before.
 func (c *dirCache) path(name string) (uint32, bool) {
+	if c == nil {
+		return 0, false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ino, ok := c.paths[name]
@@ -54,6 +57,9 @@ func (c *dirCache) path(name string) (uint32, bool) {
 }
 
 func (c *dirCache) putPath(name string, ino uint32) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.paths == nil || len(c.paths) >= cachedDirs {

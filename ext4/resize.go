@@ -147,7 +147,9 @@ func resize(f ResizableFile, o *EditOptions, change func(*resizer) error) error 
 	t.unlock = func() {}
 	defer unlock()
 	defer t.Close()
-	return change(&resizer{t: t, length: length, old: *t.v.sb, sb: *t.v.sb, w: gather{dev: txDevice{t}}})
+	r := &resizer{t: t, length: length, old: *t.v.sb, sb: *t.v.sb, w: gather{dev: txDevice{t}}}
+	defer r.w.close()
+	return change(r)
 }
 
 // fileLength finds out how long a file is, in bytes.

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,13 @@ func BenchmarkGrow(b *testing.B) {
 	const from, to = 64 << 20, 8 << 30
 	image, err := os.ReadFile(mkfsImage(b, "-t ext4 -b 4096", from>>20))
 	must(b, err)
+	written := map[int64][]byte{}
+	for off := 0; off < len(image); off += blockSize {
+		if part := image[off:][:blockSize]; !allZero(part) {
+			written[int64(off)] = bytes.Clone(part)
+		}
+	}
+	image = nil // as garbage it would keep the collector idle, and all memory fresh
 	path := filepath.Join(b.TempDir(), "image")
 	var before int64
 	fresh := func() *os.File {
@@ -23,10 +31,8 @@ func BenchmarkGrow(b *testing.B) {
 		f, err := os.Create(path)
 		must(b, err)
 		must(b, f.Truncate(from))
-		for off := 0; off < len(image); off += blockSize {
-			if part := image[off:][:blockSize]; !allZero(part) {
-				f.WriteAt(part, int64(off))
-			}
+		for off, part := range written {
+			f.WriteAt(part, off)
 		}
 		before = hostBytes(f)
 		return f

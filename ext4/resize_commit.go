@@ -162,8 +162,8 @@ func (r *resizer) writeCopies(start, end uint64) error {
 // gather joins writes of adjacent blocks.
 type gather struct {
 	dev txDevice
-	buf []byte
-	at  uint64 // the block where buf goes
+	buf *[]byte // from buffers
+	at  uint64  // the block where buf goes
 }
 
 // gatherBytes is how much is gathered.
@@ -171,25 +171,35 @@ const gatherBytes = 64 << 10
 
 func (w *gather) write(at uint64, b []byte) error {
 	if w.buf == nil {
-		w.buf = make([]byte, 0, max(gatherBytes, len(b)))
+		w.buf = buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in it
+		*w.buf = slices.Grow((*w.buf)[:0], max(gatherBytes, len(b)))
 	}
-	if at != w.at+uint64(len(w.buf)/len(b)) || len(w.buf)+len(b) > cap(w.buf) {
+	if n := len(*w.buf); at != w.at+uint64(n/len(b)) || n+len(b) > cap(*w.buf) {
 		if err := w.flush(); err != nil {
 			return err
 		}
 		w.at = at
 	}
-	w.buf = append(w.buf, b...)
+	*w.buf = append(*w.buf, b...)
 	return nil
 }
 
 func (w *gather) flush() error {
-	if len(w.buf) == 0 {
+	if w.buf == nil || len(*w.buf) == 0 {
 		return nil
 	}
-	err := w.dev.WriteBlocks(w.at, w.buf)
-	w.buf = w.buf[:0]
+	err := w.dev.WriteBlocks(w.at, *w.buf)
+	*w.buf = (*w.buf)[:0]
 	return err
+}
+
+// close gives the buffer back.
+func (w *gather) close() {
+	if w.buf != nil {
+		*w.buf = (*w.buf)[:cap(*w.buf)]
+		buffers.Put(w.buf)
+	}
+	w.buf = nil
 }
 
 // writeMeta is writeCopies for the descriptors of meta groups: a block of them is in the
