@@ -26,10 +26,12 @@ setup: ## install the host packages that banger needs, if any are missing
 setup-test:
 	@tools/setup run test
 
+# One package after another: a mount namespace that mmdebstrap makes in one package's
+# tests would hold on to the loop mounts of another's.
 test: setup-test build ## run every test, real guests included
 	@BANGER_TEST_BIN=$(CURDIR)/bin/banger BANGER_TEST_REQUIRE=guest,tools,host \
 		go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails -- \
-		-race -shuffle=on -timeout 35m $(TEST_FLAGS) ./...
+		-p 1 -race -shuffle=on -timeout 35m $(TEST_FLAGS) ./...
 
 fast: ## run the tests that need no guest
 	@go test -race -shuffle=on ./...

@@ -44,9 +44,9 @@ func (e *SizeError) Error() string {
 //
 // Growth is atomic: an interruption leaves the old size or the new one, and
 // possibly a longer file. Where one transaction of the image's journal cannot hold
-// the change, it is made in several steps, and may stop between them. An image without
-// a journal is ErrNoJournal unless o allows it; then an interruption leaves it
-// to e2fsck.
+// the change, and for each 32 TiB (with blocks of 4 KiB), it takes several steps, and
+// may stop between them. An image without a journal is ErrNoJournal unless o
+// allows it; then an interruption leaves it to e2fsck.
 //
 // A size that is less than that of the file system, or more than its format can
 // have, is a *SizeError; features that cannot be kept are a *FeatureError, and damage
@@ -95,8 +95,8 @@ func growStep(f ResizableFile, size int64, o *EditOptions) (done bool, err error
 // block group that is too small. Everything else is as with Grow; the file is cut
 // last.
 //
-// A size below the limit, or above the present size, is a *SizeError, with
-// nothing changed.
+// A size below the limit, or above that of the file, is a *SizeError, with nothing
+// changed.
 func Shrink(f ResizableFile, size int64, o *EditOptions) error {
 	return public(resize(f, o, func(r *resizer) error {
 		s, err := r.planShrink(size)

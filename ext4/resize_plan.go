@@ -42,6 +42,8 @@ func (r *resizer) checkReserve() error {
 	sb := &r.old
 	hasInode := sb.FeatureCompat&disk.CompatResizeInode != 0
 	switch {
+	case sb.BlocksPerGroup < 256: // as mke2fs wants it
+		return disk.Corrupt("groups have %d blocks", sb.BlocksPerGroup)
 	case hasInode && sb.FeatureIncompat&disk.IncompatMetaBG != 0:
 		return disk.Corrupt("it has both a resize inode and meta groups")
 	case !hasInode && sb.ReservedGDTBlocks != 0:
@@ -94,6 +96,10 @@ func (r *resizer) setSize(blocks uint64) {
 	}
 }
 
+// stepGroups bounds how many groups a step adds, for the memory that takes: the descriptors,
+// 16 MiB, and the plan. They are 32 TiB with blocks of 4 KiB.
+const stepGroups = 1 << 18
+
 // planGrow plans the growth to size bytes, or as far as one transaction goes.
 func (r *resizer) planGrow(size int64) (*grower, error) {
 	bs := int64(r.t.v.bs)
@@ -105,6 +111,10 @@ func (r *resizer) planGrow(size int64) (*grower, error) {
 		return nil, &SizeError{"grow", size, int64(limit.blocks) * bs, limit.reason}
 	}
 	g := &grower{resizer: r, last: true}
+	if most := uint64(r.old.Groups()) + stepGroups; most < math.MaxUint32 && target > r.old.GroupStart(uint32(most)) {
+		flex := uint64(flexGroups(&r.old))
+		target, g.last = r.old.GroupStart(uint32(most/flex*flex)), false
+	}
 	for {
 		g.layOut(target)
 		if r.t.journal == nil {
