@@ -91,9 +91,6 @@ func (w *fsIntake) add(name string, d fs.DirEntry) error {
 		m := n.rest()
 		m.times, m.atime, m.ctime = true, src.atime, src.ctime
 	}
-	if err := n.setAttrs(src.attrs); err != nil {
-		return err
-	}
 	r := record{kind: tarfile.TypeReg, name: name, node: n}
 	switch mode.Type() {
 	case 0:
@@ -131,6 +128,12 @@ func (w *fsIntake) add(name string, d fs.DirEntry) error {
 		return nil
 	default:
 		return fmt.Errorf("its type %s is unknown", mode.Type())
+	}
+	if err := n.setAttrs(src.attrs); err != nil {
+		return err
+	}
+	if err := w.b.charge(r.memory()); err != nil {
+		return err
 	}
 	return w.b.add(&r)
 }

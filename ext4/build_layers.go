@@ -45,9 +45,9 @@ start:
 		}
 		group.Go(func() {
 			defer func() { <-slots }()
-			l := &layerReader{b: b, turn: turns[i], failed: failed, far: farBlock + uint64(i)*farStride}
+			l := &layerReader{b: b, turn: turns[i], failed: failed, far: farBlock + uint64(i%maxAhead)*farStride}
 			if err := l.run(r); err != nil {
-				if !errors.Is(err, errOtherLayer) {
+				if len(layers) > 1 && !errors.Is(err, errOtherLayer) {
 					err = fmt.Errorf("layer %d: %w", i+1, err)
 				}
 				fail(err)
@@ -68,9 +68,11 @@ start:
 // megabytes of buffers.
 const maxAhead = 4
 
-// A layer that is read before its turn keeps its data far behind the image,
-// layer after layer, until the place of what comes before it is known. So where
-// data ends up does not depend on which layer was fast.
+// A layer that is read before its turn keeps its data far behind the image, in one of
+// maxAhead places, until the place of what comes before it is known. So where data
+// ends up does not depend on which layer was fast. As layers end in order, those that
+// are read at the same time follow one another, and no two have the same place. All
+// are within the 16 TiB that a file of the host's ext4 can have.
 const (
 	farBlock  = 1 << 40 / blockSize
 	farStride = 1 << 36 / blockSize
@@ -93,7 +95,7 @@ type layerReader struct {
 func (l *layerReader) run(r io.Reader) error {
 	l.stage.f = l.b.f
 	l.next = l.far
-	in := newIntake(r, &l.stage, l.take)
+	in := newIntake(r, &l.stage, l.take, l.b.charge)
 	defer in.t.Close()
 	for {
 		if err := l.poll(); err != nil {

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,8 +21,8 @@ import (
 // Names are taken from the root of the image on; parents that are links are followed
 // inside it, missing ones are made (mode 0755). An entry replaces what it finds
 // at its name, whatever that is, but a directory keeps the contents of a
-// directory. Pax global headers, sockets, and attributes of namespaces that ext4 has
-// not are left out. Refused, with the entry's name: "..", types that tar keeps for its
+// directory. Pax global headers, sockets, and attributes that a file of its type cannot
+// have are left out. Refused, with the entry's name: "..", types that tar keeps for its
 // own use, attributes of over 4 KiB on one file, more than 65,000 links to one
 // file, links to nothing.
 func (b *Builder) Tar(r io.Reader) error {
@@ -29,7 +30,7 @@ func (b *Builder) Tar(r io.Reader) error {
 		return b.err
 	}
 	b.begin(false)
-	in := newIntake(r, &b.stage, b.space.take)
+	in := newIntake(r, &b.stage, b.space.take, b.charge)
 	defer in.t.Close()
 	for {
 		r, err := in.next()
@@ -60,14 +61,15 @@ type intake struct {
 	t     *tarfile.Reader
 	stage *stage
 	take  func(blocks uint64) (span, error)
+	keep  func(bytes int) error
 	slab  []node
 	rec   record
 	file  fileWriter
 	whole [1]tarfile.Run
 }
 
-func newIntake(r io.Reader, s *stage, take func(uint64) (span, error)) *intake {
-	return &intake{t: tarfile.NewReader(r), stage: s, take: take, file: fileWriter{stage: s}}
+func newIntake(r io.Reader, s *stage, take func(uint64) (span, error), keep func(int) error) *intake {
+	return &intake{t: tarfile.NewReader(r), stage: s, take: take, keep: keep, file: fileWriter{stage: s}}
 }
 
 // next returns the next record, valid until the next call; nil for an entry that is
@@ -81,14 +83,16 @@ func (in *intake) next() (*record, error) {
 		return nil, nil
 	}
 	in.rec = record{kind: e.Type, name: e.Name, link: e.Link}
-	if e.Type == tarfile.TypeLink {
-		return &in.rec, nil
+	if e.Type != tarfile.TypeLink {
+		n, err := in.node(e)
+		if err != nil {
+			return nil, entryError(e.Name, err)
+		}
+		in.rec.node = n
 	}
-	n, err := in.node(e)
-	if err != nil {
+	if err := in.keep(in.rec.memory()); err != nil {
 		return nil, entryError(e.Name, err)
 	}
-	in.rec.node = n
 	return &in.rec, nil
 }
 
@@ -157,12 +161,19 @@ func (in *intake) attributes(n *node, e *tarfile.Entry) error {
 	return n.setAttrs(attrs)
 }
 
-// setAttrs stores attributes in the form that the disk has them. Those of
-// namespaces that ext4 does not have are left out.
+// setAttrs stores attributes in the form that the disk has them. Those that a file of
+// its type cannot have are left out. An access ACL follows the mode, as it does where
+// Docker and containerd unpack, which set the mode last.
 func (n *node) setAttrs(attrs []xattr.Attr) error {
-	known := slices.DeleteFunc(attrs, func(a xattr.Attr) bool { return !hasNamespace(a.Name) })
+	known := slices.DeleteFunc(attrs, func(a xattr.Attr) bool { return !n.canHave(a) })
 	if len(known) == 0 {
 		return nil
+	}
+	for i := range known {
+		if a := &known[i]; a.Name == accessACL {
+			a.Value = bytes.Clone(a.Value)
+			setACLMode(a.Value, n.mode)
+		}
 	}
 	inode, block, err := xattr.Encode(known, inodeRoom, blockSize)
 	if err != nil {
@@ -173,6 +184,24 @@ func (n *node) setAttrs(attrs []xattr.Attr) error {
 	return nil
 }
 
+// canHave says whether the kernel would set an attribute on a file of this type
+// (xattr(7), acl(5)). An ACL that says no more than a mode, it does not keep.
+func (n *node) canHave(a xattr.Attr) bool {
+	kind := n.mode & disk.ModeFmt
+	switch {
+	case !hasNamespace(a.Name):
+		return false
+	case strings.HasPrefix(a.Name, "user."):
+		return kind == disk.ModeRegular || kind == disk.ModeDir
+	case a.Name == defaultACL:
+		return kind == disk.ModeDir
+	case a.Name == accessACL:
+		_, keep, err := aclMode(a.Value)
+		return kind != disk.ModeSymlink && (keep || err != nil)
+	}
+	return true
+}
+
 // hasNamespace says whether ext4 has a place for attributes of that name; others
 // belong to other systems.
 func hasNamespace(name string) bool {
@@ -181,7 +210,7 @@ func hasNamespace(name string) bool {
 			return true
 		}
 	}
-	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
+	return name == accessACL || name == defaultACL
 }
 
 // contents gives a file its blocks and writes its data there.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"banger/ext4/internal/tarfile"
 )
@@ -31,6 +32,36 @@ type Builder struct {
 	lastHead  string
 	lastDir   *directory
 	deferred  []record // hard links whose target has not come yet
+	charged   atomic.Int64
+}
+
+// charge counts memory against MaxMemory.
+func (b *Builder) charge(bytes int) error {
+	if n := b.charged.Add(int64(bytes)); b.opts.MaxMemory > 0 && n > b.opts.MaxMemory {
+		return fmt.Errorf("%w: describing them takes more than %d MiB of memory", ErrTooMany, b.opts.MaxMemory>>20)
+	}
+	return nil
+}
+
+// nodeMemory is what an entry takes besides its name: node, place in the directory
+// and in its index. moreMemory is nodeMore, and dirMemory that and a directory.
+const (
+	nodeMemory = 250
+	moreMemory = 208
+	dirMemory  = moreMemory + 96
+)
+
+// memory is roughly what a record keeps in memory.
+func (r *record) memory() int {
+	n := nodeMemory + len(r.name) + len(r.link)
+	if r.node != nil && r.node.more != nil {
+		m := r.node.more
+		n += moreMemory + len(m.link) + len(m.attrs) + len(m.attrBlock) + 16*len(m.extents)
+		if m.dir != nil {
+			n += dirMemory - moreMemory
+		}
+	}
+	return n
 }
 
 // packedHead is how many blocks a packed image keeps for its superblock and group
@@ -80,6 +111,10 @@ func Format(f ResizableFile, o *Options) error {
 	return b.Finish()
 }
 
+// ErrTooMany says that content has more names, attributes or pieces than
+// [Options].MaxMemory allows.
+var ErrTooMany = errors.New("there is too much in it")
+
 // record is one entry on its way into the tree.
 type record struct {
 	kind byte // as in tarfile
@@ -124,12 +159,15 @@ func (b *Builder) add(r *record) error {
 		b.root.setMeta(r.node)
 		return nil
 	}
+	if b.whiteouts && strings.HasPrefix(base, whiteoutPrefix) && !(isMeta(base) && isRoot(head)) {
+		if r.node != nil {
+			b.release(r.node) // a marker may be of any type, and what it holds is nobody's
+		}
+		return b.whiteout(head, base)
+	}
 	d, err := b.parent(head)
 	if err != nil {
 		return err
-	}
-	if b.whiteouts && strings.HasPrefix(base, whiteoutPrefix) {
-		return b.whiteout(d, base)
 	}
 	switch r.kind {
 	case tarfile.TypeDir:
@@ -230,6 +268,7 @@ func (b *Builder) end() error {
 			}
 		}
 		if len(left) == 0 {
+			b.removeMeta()
 			return nil
 		}
 		if len(left) == len(late) {
@@ -257,29 +296,66 @@ func (b *Builder) fail(err error) error {
 const (
 	whiteoutPrefix = ".wh."
 	opaqueMarker   = ".wh..wh..opq"
-	whiteoutMeta   = ".wh..wh." // AUFS's own files
+	whiteoutMeta   = ".wh..wh." // AUFS's own files, in the root of a layer
 )
 
-func (b *Builder) whiteout(d *directory, base string) error {
-	if base == opaqueMarker {
-		b.hideBelow(d)
-		return nil
+// isMeta says whether a name is one of AUFS's own. They are in layers that Docker made
+// on it: nobody is to see them, but hard links of their layer may lead to them.
+func isMeta(base string) bool { return strings.HasPrefix(base, whiteoutMeta) && base != opaqueMarker }
+
+func isRoot(path string) bool {
+	path = strings.Trim(path, "/")
+	return path == "" || path == "."
+}
+
+// removeMeta removes them at the end of their layer.
+func (b *Builder) removeMeta() {
+	if !b.whiteouts {
+		return
 	}
-	if strings.HasPrefix(base, whiteoutMeta) {
-		return nil
+	root := b.root.dir()
+	for i := range root.entries {
+		if e := &root.entries[i]; e.node != nil && isMeta(e.name) {
+			b.remove(root, e)
+		}
 	}
+}
+
+// whiteout hides what a marker in the directory head names. Where that is no directory,
+// there is nothing to hide: umoci marks also what was below a directory that has become
+// a file.
+func (b *Builder) whiteout(head, base string) error {
 	name := base[len(whiteoutPrefix):]
 	if name == "" || name == "." || name == ".." {
 		return fmt.Errorf("a whiteout of the name %q", name)
 	}
-	if e := d.find(name); e != nil {
-		b.hide(d, e)
+	if len(head) > maxPath {
+		return errTooLong
+	}
+	hops := 0
+	d, err := b.walk(head, b.root.dir(), &hops, false)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDir):
+		return nil
+	case err != nil:
+		return err
+	case base == opaqueMarker:
+		b.hideBelow(d)
+	case !isMeta(base):
+		if e := d.find(name); e != nil {
+			b.hide(d, e)
+		}
 	}
 	return nil
 }
 
-// hideBelow removes what earlier layers have put into a directory.
+// hideBelow removes what earlier layers have put into a directory. Once is enough for
+// a layer, however often it asks for it.
 func (b *Builder) hideBelow(d *directory) {
+	if d.cleared == b.layer {
+		return
+	}
+	d.cleared = b.layer
 	for i := range d.entries {
 		if e := &d.entries[i]; e.node != nil {
 			b.hide(d, e)
@@ -288,15 +364,17 @@ func (b *Builder) hideBelow(d *directory) {
 }
 
 // hide removes an entry of earlier layers. Entries of this layer stay, whichever
-// came first in its archive, and so do directories above them.
+// came first in its archive. A directory above them that this layer has no entry of
+// is as if it had been made for them: nothing of it is from the earlier layer.
 func (b *Builder) hide(d *directory, e *dirent) {
 	if c := e.node.dir(); c != nil {
 		b.hideBelow(c)
-		if e.layer == b.layer || c.live > 0 {
-			return
+		if c.live > 0 && e.layer != b.layer {
+			e.node.setMeta(b.newDir(nil, impliedMode))
+			e.layer = b.layer
 		}
-	} else if e.layer == b.layer {
-		return
 	}
-	b.remove(d, e)
+	if e.layer != b.layer {
+		b.remove(d, e)
+	}
 }

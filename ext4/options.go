@@ -58,6 +58,10 @@ type Options struct {
 	JournalSize int64
 	// ReservedBlocks is how many blocks of 4 KiB only the guest's root may use.
 	ReservedBlocks uint64
+	// MaxMemory bounds what a Builder keeps of the content, names, inodes, attributes
+	// and maps, in bytes and roughly: a file takes some 250 and its name. Content with
+	// more is refused with [ErrTooMany]. Zero is no bound.
+	MaxMemory int64
 }
 
 const (

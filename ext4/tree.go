@@ -96,6 +96,7 @@ type directory struct {
 	entries      []dirent
 	index        map[string]int32 // name to entry, once there are more than a few
 	live         int              // entries that are not removed
+	cleared      int32            // the last layer that has hidden all from before it
 }
 
 // dirent is a name; node is nil once it is removed.
@@ -159,6 +160,9 @@ func (b *Builder) newNode() *node {
 	b.slab = b.slab[1:]
 	return n
 }
+
+// impliedMode is that of directories that nothing is said about.
+const impliedMode = 0o755
 
 func (b *Builder) newDir(parent *node, mode uint16) *node {
 	n := b.newNode()
@@ -226,7 +230,10 @@ func (b *Builder) walk(path string, at *directory, hops *int, create bool) (*dir
 		case e == nil && !create:
 			return nil, fs.ErrNotExist
 		case e == nil:
-			n := b.newDir(at.self, 0o755)
+			if err := b.charge(nodeMemory + dirMemory + len(part)); err != nil {
+				return nil, err
+			}
+			n := b.newDir(at.self, impliedMode)
 			if err := b.put(at, part, n); err != nil {
 				return nil, err
 			}

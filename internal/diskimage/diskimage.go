@@ -20,21 +20,30 @@ import (
 	"banger/internal/vm"
 )
 
-// FromTar writes the contents of the tar r to path, as an ext4 with no free
-// space that is to be mounted read-only, and returns the size of the file. The
-// file is new, durable and of mode 0400; after an error it does not exist. The same
-// contents give the same file, byte for byte.
-//
-// What an archive may hold, and what is refused with the entry's name, is said at
-// [ext4.Builder.Tar]: r is read to its end, which must be that of the archive. An
-// archive that cannot be is errs.Invalid; failures of r and of the disk are as they
-// are. When ctx ends, or the archive is refused, FromTar returns after the Read that
-// is under way, which the owner of r must end.
+// FromTar is FromLayers for one tar.
 func FromTar(ctx context.Context, path string, r io.Reader) (bytes int64, err error) {
+	return FromLayers(ctx, path, r)
+}
+
+// FromLayers writes what the layers of an image make together, the lowest first, to
+// path, as an ext4 with no free space that is to be mounted read-only, and returns
+// the size of the file. The file is new, durable and of mode 0400; after an error it
+// does not exist. The same contents give the same file, byte for byte.
+//
+// Layers are tars in which whiteouts remove what is below; what they may hold, and
+// what is refused with the entry's name, is said at [ext4.Builder.Layers]. Each is
+// read to its end, which must be that of the archive, and several at the same time.
+// An archive that cannot be is errs.Invalid; failures of the readers and of the
+// disk are as they are. When ctx ends, or a layer is refused, FromLayers returns after
+// the Reads that are under way, which the owner of the readers must end.
+func FromLayers(ctx context.Context, path string, layers ...io.Reader) (bytes int64, err error) {
 	err = create(path, 0o400, func(f *os.File) error {
-		src := &source{ctx: ctx, r: r}
-		if err := fromTar(f, src); err != nil {
-			return fmt.Errorf("cannot make a disk of the archive: %w", src.judge(err))
+		src := make([]io.Reader, len(layers))
+		for i, r := range layers {
+			src[i] = &source{ctx: ctx, r: r}
+		}
+		if err := build(f, src); err != nil {
+			return fmt.Errorf("cannot make a disk of the archive: %w", judge(err, src))
 		}
 		info, err := f.Stat()
 		if err != nil {
@@ -46,12 +55,17 @@ func FromTar(ctx context.Context, path string, r io.Reader) (bytes int64, err er
 	return bytes, err
 }
 
-func fromTar(f *os.File, r io.Reader) error {
-	b, err := ext4.NewBuilder(f, nil)
+// maxMemory bounds what an archive can make us remember: some two million files.
+const maxMemory = 512 << 20
+
+// build takes one tar as a layer, too: what a digest names must not depend on how
+// it came.
+func build(f *os.File, layers []io.Reader) error {
+	b, err := ext4.NewBuilder(f, &ext4.Options{MaxMemory: maxMemory})
 	if err != nil {
 		return err
 	}
-	if err := b.Tar(r); err != nil {
+	if err := b.Layers(layers...); err != nil {
 		return err
 	}
 	return b.Finish()
@@ -121,10 +135,12 @@ func (s *source) Read(b []byte) (int, error) {
 }
 
 // judge says whose fault an error is. Those of the disk come from an os.File, and
-// are PathErrors; all that neither it nor the source did, the archive did.
-func (s *source) judge(err error) error {
-	if s.err != nil && errors.Is(err, s.err) {
-		return err
+// are PathErrors; all that neither it nor a source did, an archive did.
+func judge(err error, sources []io.Reader) error {
+	for _, r := range sources {
+		if s := r.(*source); s.err != nil && errors.Is(err, s.err) {
+			return err
+		}
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return err

@@ -387,15 +387,39 @@ func TestSameContentsSameDisk(t *testing.T) {
 	}
 }
 
+// TestDiskOfLayers: whiteouts work, and a tar alone is a layer, too.
+func TestDiskOfLayers(t *testing.T) {
+	lower, upper := archive(t, file("a", "1"), file("b", "2")), archive(t, file(".wh.a", ""), file("c", "3"))
+	for want, layers := range map[string][]io.Reader{
+		"b c lost+found": {bytes.NewReader(lower), bytes.NewReader(upper)},
+		"c lost+found":   {bytes.NewReader(upper)},
+	} {
+		path := filepath.Join(t.TempDir(), "disk")
+		if _, err := FromLayers(t.Context(), path, layers...); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for line := range strings.Lines(debugfs(t, path, "ls -p /")) {
+			if name := strings.Split(line, "/"); len(name) > 5 && strings.Trim(name[5], ".") != "" {
+				names = append(names, name[5])
+			}
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestFullDiskIsNotTheArchivesFault: /dev/full stands for a host without space.
 func TestFullDiskIsNotTheArchivesFault(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
 	if err != nil {
-		t.Skip(err)
+		testneed.Missing(t, testneed.Host, "%v", err)
 	}
 	defer f.Close()
 	_, err = f.WriteAt([]byte{1}, 0)
-	if src := (&source{}); !errors.Is(src.judge(fmt.Errorf("entry: %w", err)), syscall.ENOSPC) || errs.KindOf(src.judge(err)) != errs.Internal {
-		t.Errorf("%v became %v", err, src.judge(err))
+	if !errors.Is(judge(fmt.Errorf("entry: %w", err), nil), syscall.ENOSPC) || errs.KindOf(judge(err, nil)) != errs.Internal {
+		t.Errorf("%v became %v", err, judge(err, nil))
 	}
 }
