@@ -209,7 +209,10 @@ func TestTrees(t *testing.T) {
 		"quotes":           {[]entry{regular(`a "b" 'c'`, "1"), regular("new\nline", "2"), regular(`back\slash`, "3")}, map[string]string{`a "b" 'c'`: `100644 0:0 "1"`, "new\nline": `100644 0:0 "2"`, `back\slash`: `100644 0:0 "3"`}},
 		"utf-8":            {[]entry{regular("héé/日本", "x")}, map[string]string{"héé/日本": `100644 0:0 "x"`, "héé": dirDefault}},
 		"255 bytes":        {[]entry{regular(long, "long"), regular(long+"/../x", "")}[:1], map[string]string{long: `100644 0:0 "long"`}},
-		"acl":              {[]entry{xattrs(folder("d", 0o755), "system.posix_acl_access", acl, "system.posix_acl_default", acl)}, map[string]string{"d": fmt.Sprintf("40755 0:0 system.posix_acl_access=%q system.posix_acl_default=%q", acl, acl)}},
+		"acl":              {[]entry{xattrs(folder("d", 0o750), "system.posix_acl_access", acl, "system.posix_acl_default", acl)}, map[string]string{"d": fmt.Sprintf("40750 0:0 system.posix_acl_access=%q system.posix_acl_default=%q", acl, acl)}},
+		"acl and mode":     {[]entry{xattrs(regular("f", ""), "system.posix_acl_access", acl, "system.posix_acl_default", acl)}, map[string]string{"f": fmt.Sprintf("100644 0:0 \"\" system.posix_acl_access=%q", aclBytes(0x01, 6, 0x02, 4, 1000, 0x04, 5, 0x10, 4, 0x20, 4))}},
+		"acl as a mode":    {[]entry{xattrs(regular("f", ""), "system.posix_acl_access", string(aclBytes(0x01, 7, 0x04, 7, 0x20, 7)))}, map[string]string{"f": `100644 0:0 ""`}},
+		"xattrs misplaced": {[]entry{xattrs(link("s", "x"), "user.a", "b", "trusted.t", "u", "system.posix_acl_access", acl), xattrs(device("p", tar.TypeFifo, 0, 0), "user.a", "b", "system.posix_acl_access", acl)}, map[string]string{"s": `120777 0:0 -> x trusted.t="u"`, "p": fmt.Sprintf("10660 0:0 system.posix_acl_access=%q", aclBytes(0x01, 6, 0x02, 4, 1000, 0x04, 5, 0x10, 6, 0x20, 0))}},
 		"capability":       {[]entry{xattrs(regular("ping", "p"), "security.capability", capability, "user.note", "hi", "bogus.x", "y")}, map[string]string{"ping": fmt.Sprintf("100644 0:0 \"p\" security.capability=%q user.note=\"hi\"", capability)}},
 		"80 xattrs":        {[]entry{xattrs(regular("f", ""), many...)}, map[string]string{"f": wantMany}},
 		"owner":            {[]entry{with(regular("f", ""), func(h *tar.Header) { h.Uid, h.Gid, h.Mode = 70000, 4_000_000_000, 0o6751 })}, map[string]string{"f": `106751 70000:4000000000 ""`}},
@@ -318,6 +321,7 @@ func TestRefusedTrees(t *testing.T) {
 }
 
 func TestTooManyLinks(t *testing.T) {
+	t.Parallel()
 	members := []entry{regular("f", "")}
 	for i := range 65_000 {
 		members = append(members, hardLink(fmt.Sprintf("l%d", i), "f"))
@@ -451,6 +455,7 @@ func TestFormat(t *testing.T) {
 
 // TestLargest makes 64 TiB where a file may be that long: on tmpfs.
 func TestLargest(t *testing.T) {
+	t.Parallel()
 	f, err := os.CreateTemp("/dev/shm", "ext4-largest")
 	if err != nil {
 		needMissing(t, "host", "no tmpfs at /dev/shm: "+err.Error())
@@ -475,6 +480,7 @@ func TestLargest(t *testing.T) {
 // TestManySubdirs has more directories in one than an inode can count, and
 // TestManyFiles an index of two levels.
 func TestManySubdirs(t *testing.T) {
+	t.Parallel()
 	var members []entry
 	for i := range 70_000 {
 		members = append(members, folder(fmt.Sprintf("d/%05d", i), 0o755))
@@ -491,6 +497,7 @@ func TestManySubdirs(t *testing.T) {
 }
 
 func TestManyFiles(t *testing.T) {
+	t.Parallel()
 	var members []entry
 	for i := range 200_000 {
 		members = append(members, regular(fmt.Sprintf("d/a-file-with-a-longer-name-%06d", i), ""))
@@ -517,6 +524,7 @@ func TestManyFiles(t *testing.T) {
 
 // TestLargeFile needs an extent tree of its own: more extents than an inode holds.
 func TestLargeFile(t *testing.T) {
+	t.Parallel()
 	const size = 700 << 20
 	data := io.MultiReader(bytes.NewReader(sizeOnly(t, regular("big", ""), size)), io.LimitReader(repeating{}, size), bytes.NewReader(archive(t, regular("after", "x"))))
 	path, err := built(t, &Options{Size: 2 << 30}, func(b *Builder) error { return b.Tar(data) })

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -19,7 +18,8 @@ import (
 // enough: of some damage it says "IGNORED" and counts it as none.
 func complains(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	// Of two images with their tables far out it does not come to an end: it complains.
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, needTool(t, "e2fsck"), "-fn", path).CombinedOutput()
 	var exit *exec.ExitError
@@ -37,14 +37,15 @@ func complainsReplayed(t testing.TB, path string) (bool, string) {
 	t.Helper()
 	replay, _ := exec.Command(needTool(t, "e2fsck"), "-y", "-E", "journal_only", path).CombinedOutput()
 	damaged, out := complains(t, path)
-	if regexp.MustCompile(`corrupt|checksum error|Invalid argument`).Match(replay) {
+	if regexp.MustCompile(`corrupt|checksum error|Invalid argument|\? yes`).Match(replay) {
 		return true, string(replay)
 	}
 	if !damaged {
 		return false, out
 	}
 	rest := regexp.MustCompile(`Free (blocks|inodes) count wrong \(.*\nFix\? no`).ReplaceAllString(out, "")
-	return strings.Contains(rest, "? no"), string(replay) + out
+	// Without such a remark it was not the counts that e2fsck stumbled over.
+	return rest == out || strings.Contains(rest, "? no"), string(replay) + out
 }
 
 // checkBytes checks an image in memory, in bounded time.
@@ -58,26 +59,25 @@ func checkBytes(t testing.TB, image []byte) (*Report, error) {
 // verdictsThatDiffer has the images of the corpus of which e2fsck 1.47.0 and we say
 // different things, and why.
 var verdictsThatDiffer = map[string]string{
-	"f_bigalloc_symlink_with_xattr": "1 KiB blocks with bigalloc: the package looks for the descriptors in the block before",
-	"f_ea_inode_dir_ref":            "a name for an inode of attributes: newer ones say so, too (their expect.1)",
-	"f_ea_inode_fast_symlink":       "a link inside its inode with attributes in others: valid, as newer ones say (their expect.1)",
-	"f_ea_inode_no_feature":         "attributes in inodes without the feature: newer ones say so, too (their expect.1)",
-	"f_ea_inode_spurious_flag_dir":  "the flag of an attribute's inode on the root: newer ones say so, too (their expect.1)",
-	"f_jnl_errno":                   "the kernel's error in the journal is a note; e2fsck stumbles over its own attempt to clear it",
-	"f_quota":                       "the sums in quota files are not checked, and a note says so",
-	"f_zero_inode_size":             "the superblock is damaged: e2fsck takes a copy without saying more",
-	"r_min_itable":                  "the copy of the superblock is not there: e2fsck does not look",
+	"f_ea_inode_dir_ref":           "a name for an inode of attributes: newer ones say so, too (their expect.1)",
+	"f_ea_inode_fast_symlink":      "a link inside its inode with attributes in others: valid, as newer ones say (their expect.1)",
+	"f_ea_inode_no_feature":        "attributes in inodes without the feature: newer ones say so, too (their expect.1)",
+	"f_ea_inode_spurious_flag_dir": "the flag of an attribute's inode on the root: newer ones say so, too (their expect.1)",
+	"f_journal":                    "the number of the journal's inode is wrong: e2fsck takes the superblock's copy of that inode as it replays",
+	"f_orphquot":                   "e2fsck -n does not go through the list of deleted files that were open, and finds them",
+	"j_recover_fast_commit":        "a journal with fast commits is refused by name",
+	"f_quota":                      "the sums in quota files are not checked, and a note says so",
+	"f_zero_inode_size":            "the superblock is damaged: e2fsck takes a copy without saying more",
+	"r_min_itable":                 "the copy of the superblock is not there: e2fsck does not look",
 }
 
 // Of the images on which e2fsck is tested we find damage where it does.
 func TestCheckAgreesOnCorpus(t *testing.T) {
 	agreed := 0
-	corpusImages(t, "*", func(t *testing.T, image []byte) {
+	corpusImages(t, "*", func(t *testing.T, from string, image []byte) {
 		name := t.Name()[strings.LastIndexByte(t.Name(), '/')+1:]
 		path := filepath.Join(fastDir(t), "image")
-		if err := os.WriteFile(path, image, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		runTool(t, "cp", "--sparse=always", from, path)
 		r, err := checkBytes(t, image)
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)

@@ -235,6 +235,7 @@ func damages() []damage {
 
 // All that is broken deliberately is found by e2fsck and by us, and we say what it is.
 func TestCheckFindsDamage(t *testing.T) {
+	t.Parallel()
 	image := imageToDamage(t)
 	path := filepath.Join(fastDir(t), "image")
 	for _, d := range damages() {

@@ -174,7 +174,7 @@ func crashSession(t *testing.T, image []byte, f func(x *Tx) error) {
 	if old.diff(fresh) == "" {
 		t.Fatal("the session changes nothing")
 	}
-	j := &crashJudge{t: t, old: old, fresh: fresh, path: filepath.Join(t.TempDir(), "image")}
+	j := &crashJudge{t: t, old: old, fresh: fresh, path: filepath.Join(fastDir(t), "image")}
 	rng := rand.New(rand.NewPCG(1, 2))
 	base := newPatched(image) // what is durable for sure
 	now := newPatched(image)
@@ -259,9 +259,6 @@ func (j *crashJudge) judge(b *patched, what string, last bool) {
 		runTool(j.t, "e2fsck", "-fy", "-E", "journal_only", j.path)
 	} else {
 		begin(j.t, j.path).Close()
-		x := begin(j.t, j.path)
-		must(j.t, x.Chmod("/", 0o755)) // a commit also mends the counts
-		must(j.t, x.Commit())
 	}
 	quiet(j.t, j.path)
 	after, err := os.ReadFile(j.path)

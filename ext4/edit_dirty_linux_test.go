@@ -16,7 +16,7 @@ import (
 // is still mounted, as if the machine had been killed.
 func inUse(t *testing.T, image, options string, f func(root string), after func()) (copied string, want treeLines) {
 	t.Helper()
-	copied = filepath.Join(t.TempDir(), "copy")
+	copied = filepath.Join(fastDir(t), "copy")
 	mounted(t, image, options, func(root string) {
 		f(root)
 		d, err := os.Open(root)

@@ -37,7 +37,7 @@ var editImages = []struct {
 // mkfsImage makes an image; the result is its path.
 func mkfsImage(t testing.TB, args string, mib int) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
+	path := filepath.Join(fastDir(t), "image")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)

@@ -429,7 +429,7 @@ func contentHash(t testing.TB, r io.ReaderAt, size int64) []byte {
 		}
 	}
 	h := sha256.New()
-	b := make([]byte, piece)
+	b := make([]byte, min(piece, size))
 	for off := int64(0); off < size; off += stride {
 		n, err := r.ReadAt(b, off)
 		if err != nil && err != io.EOF {

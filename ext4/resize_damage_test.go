@@ -12,7 +12,7 @@ import (
 // without end. The images have no checksums, so that the damage gets through.
 func TestResizeDamaged(t *testing.T) {
 	t.Parallel()
-	rounds := 80
+	rounds := 40
 	if testing.Short() {
 		rounds = 15
 	}

@@ -149,7 +149,7 @@ func superFields(t testing.TB, path string) map[string]string {
 // copyOf copies an image, with its holes.
 func copyOf(t testing.TB, path string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
+	to := filepath.Join(fastDir(t), "copy")
 	runTool(t, "cp", "--sparse=always", path, to)
 	return to
 }
@@ -212,7 +212,7 @@ func TestGrowOurs(t *testing.T) {
 	} {
 		t.Run(im.name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(t.TempDir(), "image")
+			path := filepath.Join(fastDir(t), "image")
 			im.build(t, path)
 			quiet(t, path)
 			want := treeOf(t, path)

@@ -224,8 +224,16 @@ func TestDiskCpSmallThings(t *testing.T) {
 		t.Errorf("left: %v, %v", list, err)
 	}
 	// An interrupted copy changes nothing.
-	p := start(t, silentInput{}, "disk", "cp", "-", image+":/f")
-	until(t, "the copy has the disk", func() bool { return banger(t, "disk", "ls", image).code == 123 })
+	input := silentInput{asked: make(chan struct{}, 1)}
+	p := start(t, input, "disk", "cp", "-", image+":/f")
+	select {
+	case <-input.asked:
+	case <-time.After(time.Minute):
+		t.Fatal("the copy does not read its input")
+	}
+	if r := banger(t, "disk", "ls", image); r.code != 123 {
+		t.Errorf("a disk that is being written: %+v", r)
+	}
 	p.signals <- syscall.SIGINT
 	if r := p.wait(); r.code != 130 {
 		t.Errorf("interrupted: %+v", r)
@@ -236,7 +244,10 @@ func TestDiskCpSmallThings(t *testing.T) {
 	sound(t, image)
 }
 
-// silentInput is a terminal at which nobody types.
-type silentInput struct{}
+// silentInput is a terminal at which nobody types. It says that it was read.
+type silentInput struct{ asked chan struct{} }
 
-func (silentInput) Read([]byte) (int, error) { select {} }
+func (s silentInput) Read([]byte) (int, error) {
+	s.asked <- struct{}{}
+	select {}
+}
