@@ -152,7 +152,9 @@ func Check(ctx context.Context, r io.ReaderAt, size int64) (*Report, error) {
 // it says, and each directory one; what is free and how much of it; all checksums.
 // The contents of files are not read. Nothing is written, and nothing is mended.
 //
-// An image whose journal was not replayed is checked as if it had been.
+// An image whose journal was not replayed is checked as if it had been. That the kernel
+// marked it as having errors, or gave up the journal, is a problem, whatever else is found:
+// Edit refuses such an image until e2fsck -f was there.
 //
 // Damage is in the report; the error says what kept Check from coming to its end: an
 // error of the reader, or of ctx. Memory is bounded by the size of the image: about a

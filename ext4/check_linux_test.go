@@ -22,13 +22,16 @@ func checkClean(t *testing.T, path string) {
 
 // What mke2fs made and the kernel filled has no problem.
 func TestCheckWhatTheKernelWrote(t *testing.T) {
+	t.Parallel()
 	more := append(readerImages, []struct {
 		name, size string
 		options    []string
 	}{
 		{"quota-project", "64M", []string{"-t", "ext4", "-O", "quota,project"}},
 		{"casefold", "64M", []string{"-t", "ext4", "-O", "casefold"}},
-		{"bigalloc-1k", "512M", []string{"-t", "ext4", "-b", "2048", "-O", "bigalloc", "-C", "8192"}},
+		{"bigalloc-2k", "512M", []string{"-t", "ext4", "-b", "2048", "-O", "bigalloc", "-C", "8192"}},
+		{"bigalloc-1k", "512M", []string{"-t", "ext4", "-b", "1024", "-O", "bigalloc", "-C", "8192"}},
+		{"bigalloc-1k-meta_bg", "512M", []string{"-t", "ext4", "-b", "1024", "-O", "bigalloc,meta_bg,^resize_inode", "-C", "4096"}},
 		{"uninit_bg-1k", "256M", []string{"-t", "ext4", "-b", "1024", "-O", "^metadata_csum,uninit_bg"}},
 		{"no-journal", "64M", []string{"-t", "ext4", "-O", "^has_journal"}},
 		{"desc-128", "64M", []string{"-t", "ext4", "-b", "1024", "-E", "desc_size=128"}},

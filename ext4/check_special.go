@@ -97,7 +97,7 @@ func (c *checker) checkJournal() error {
 			return nil // Check could not replay it
 		}
 	}
-	j, err := c.v.openJournal(readOnlyDevice{c.v})
+	j, err := c.v.openJournal(readOnlyDevice{c.v}, c.size)
 	if err != nil {
 		var feature *jbd2.UnsupportedError
 		if errors.Is(public(err), ErrCorrupt) || errors.As(err, &feature) {
@@ -120,7 +120,7 @@ func (c *checker) checkJournal() error {
 		}
 	}
 	if n := j.Errno(); n != 0 {
-		c.note("the journal was given up by the kernel with error %d", n)
+		c.inodeProblem(ProblemJournal, ino, "is a journal that the kernel gave up with error %d; e2fsck -f clears it", n)
 	}
 	return nil
 }
@@ -185,8 +185,8 @@ func (c *checker) checkResizeInode() error {
 // reservedBlocks checks what the double indirect block of the resize inode leads to,
 // and returns what it occupies; 0 after damage.
 func (c *checker) reservedBlocks(double []byte, bad func(block uint64, what string)) (sectors uint64, err error) {
-	per := c.bs / 4
-	table := uint64(c.sb.GDTBlocks())
+	sb, per := c.sb, c.bs/4
+	table := uint64(sb.GDTBlocks())
 	blocks := uint64(1)
 	list := make([]byte, c.bs)
 	reserved := make(map[uint64]bool)
@@ -200,7 +200,7 @@ func (c *checker) reservedBlocks(double []byte, bad func(block uint64, what stri
 		}
 	}
 	for n := range uint64(c.sb.ReservedGDTBlocks) {
-		primary := uint64(c.sb.FirstDataBlock) + 1 + table + n
+		primary := sb.GDTBlock(uint32(table + n))
 		at := (table + n) % per
 		if uint64(le.Uint32(double[4*at:])) != primary {
 			bad(primary, "a block that is reserved is not in its map")
@@ -215,7 +215,7 @@ func (c *checker) reservedBlocks(double []byte, bad func(block uint64, what stri
 			if !c.sb.HasSuper(g) {
 				continue
 			}
-			if uint64(le.Uint32(list[4*k:])) != c.sb.GroupStart(g)+1+table+n {
+			if uint64(le.Uint32(list[4*k:])) != primary+uint64(g)*uint64(sb.BlocksPerGroup) {
 				bad(primary, "a block that is reserved behind a backup is not in its map")
 				return 0, nil
 			}

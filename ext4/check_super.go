@@ -55,6 +55,9 @@ func (c *checker) checkSuperblock() error {
 	for _, ino := range []uint32{sb.UsrQuotaInum, sb.GrpQuotaInum, sb.PrjQuotaInum} {
 		bad(ino > sb.InodesCount || ino != 0 && !has(0, 0, disk.ROCompatQuota), "inode %d is to be a quota file", ino)
 	}
+	// Whoever marked it may have seen what is not there to be seen now; e2fsck checks all of
+	// such a file system, and Edit refuses it.
+	bad(sb.State&disk.StateErrors != 0, "it is marked as having errors; e2fsck -f takes the mark away")
 	c.noteState()
 	return c.checkMMP()
 }
@@ -82,7 +85,7 @@ func (c *checker) checkMMP() error {
 // noteState tells what the kernel left in the superblock, which is no contradiction.
 func (c *checker) noteState() {
 	sb := c.sb
-	if sb.State&disk.StateErrors != 0 || sb.ErrorCount != 0 {
+	if sb.ErrorCount != 0 {
 		c.note("the kernel noted %d errors, the last in %q, inode %d, block %d", sb.ErrorCount, text(sb.LastErrorFunc[:]), sb.LastErrorIno, sb.LastErrorBlock)
 	}
 	if sb.State&disk.StateClean == 0 {
@@ -135,11 +138,6 @@ func (c *checker) readGroups() error {
 				break
 			}
 		}
-	}
-	if sb.FirstDataBlock == 1 {
-		// Block 0, for the boot loader, has no bit.
-	} else if sb.LogBlockSize == 0 {
-		c.claimMeta(1, 1) // with bigalloc: the superblock is behind block 0
 	}
 	for n := range c.groups {
 		c.claimMeta(sb.GroupStart(uint32(n)), uint64(sb.GroupHead(uint32(n))))

@@ -14,7 +14,10 @@ import (
 // image (the kernel, e2fsck, Open or Edit of this package) finds all of them or none.
 //
 // A session without changes writes nothing. ErrTooLarge: nothing was changed.
-func (t *Tx) Commit() error {
+func (t *Tx) Commit() error { return t.commit(nil) }
+
+// commit is Commit. See commitJournal for parts.
+func (t *Tx) commit(parts func([]jbd2.Block) [][]jbd2.Block) error {
 	if t.done {
 		return ErrClosed
 	}
@@ -30,12 +33,17 @@ func (t *Tx) Commit() error {
 	}
 	// The state of the superblock goes with the transaction.
 	sb := *t.v.sb
-	now := t.now()
-	sb.Wtime, sb.WtimeHi = uint32(now.Sec), uint8(now.Sec>>32)
+	t.stamp(&sb)
 	if t.journal == nil {
 		return public(t.commitInPlace(&sb))
 	}
-	return public(t.commitJournal(&sb))
+	return public(t.commitJournal(&sb, parts))
+}
+
+// stamp sets when a superblock was written.
+func (t *Tx) stamp(sb *disk.Superblock) {
+	now := t.now()
+	sb.Wtime, sb.WtimeHi = uint32(now.Sec), uint8(now.Sec>>32)
 }
 
 // commitJournal writes the transaction to the journal, then everything to its place.
@@ -46,11 +54,12 @@ func (t *Tx) Commit() error {
 //  2. needs_recovery in the superblock on the disk, which without it the kernel would
 //     not replay: an empty journal to replay, nothing.
 //  3. The transaction (Log): nothing before its commit block, all of it after.
-//  4. The blocks, to their places: the journal has them all.
+//  4. The blocks, to their places: the journal has them all. Where their order matters,
+//     parts divides them: each part is durable before the next is written.
 //  5. The journal is emptied (Clean): all is in place. The superblock still has the
 //     flag, from the transaction.
 //  6. The superblock without the flag: what is left if it gets lost is 2.
-func (t *Tx) commitJournal(sb *disk.Superblock) error {
+func (t *Tx) commitJournal(sb *disk.Superblock, parts func([]jbd2.Block) [][]jbd2.Block) error {
 	sb.FeatureIncompat |= disk.IncompatRecover
 	blocks, err := t.blocks(sb)
 	if err != nil {
@@ -75,8 +84,14 @@ func (t *Tx) commitJournal(sb *disk.Superblock) error {
 	if err := j.Log(blocks); err != nil {
 		return fmt.Errorf("cannot write the journal: %w", err)
 	}
-	if err := t.checkpoint(blocks); err != nil {
-		return err
+	order := [][]jbd2.Block{blocks}
+	if parts != nil {
+		order = parts(blocks)
+	}
+	for _, part := range order {
+		if err := t.checkpoint(part); err != nil {
+			return err
+		}
 	}
 	if err := j.Clean(); err != nil {
 		return fmt.Errorf("cannot empty the journal: %w", err)

@@ -72,10 +72,18 @@ func (t *Tx) setMode(n *editNode, mode uint16) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range attrs {
-		if a.Name == accessACL {
-			setACLMode(a.Value, mode)
+	for i := range attrs {
+		a := &attrs[i]
+		if a.Name != accessACL {
+			continue
 		}
+		if a.kept.ValueInode != 0 { // it moves to where it can be changed, if that has room
+			if a.Attr, err = (&attrReader{v: t.v}).read(a.kept); err != nil {
+				return err
+			}
+			a.kept = xattr.Raw{}
+		}
+		setACLMode(a.Value, mode)
 	}
 	return t.putAttrs(n, attrs)
 }

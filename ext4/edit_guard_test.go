@@ -312,34 +312,6 @@ func TestOrphanCut(t *testing.T) {
 	}
 }
 
-// TestEAInode: files with attributes in inodes of their own keep them: what would
-// change or free those is refused, and all else is not.
-func TestEAInode(t *testing.T) {
-	path := mkfsImage(t, "-t ext4 -b 1024 -O ea_inode", 32)
-	session(t, path, func(x *Tx) {
-		must(t, x.WriteFile("/f", strings.NewReader("x"), Attr{Mode: 0o644}))
-	})
-	value := t.TempDir() + "/value"
-	must(t, os.WriteFile(value, pattern(1, 3000), 0o600))
-	runTool(t, "debugfs", "-w", "-R", "ea_set -f "+value+" /f user.large", path)
-	session(t, path, func(x *Tx) {
-		if m, err := x.Xattrs("/f"); err != nil || len(m["user.large"]) < 1000 {
-			t.Fatal(len(m["user.large"]), err)
-		}
-		for name, err := range map[string]error{
-			"remove": x.Remove("/f"), "set": x.SetXattr("/f", "user.b", nil), "remove attribute": x.RemoveXattr("/f", "user.large"),
-		} {
-			if !isFeature("ea_inode")(err) {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		must(t, x.Chmod("/f", 0o600))
-		must(t, x.WriteFile("/f", strings.NewReader("other"), Attr{Mode: 0o644}))
-		must(t, x.Rename("/f", "/g"))
-	})
-	quiet(t, path)
-}
-
 // TestEditManySubdirs takes a directory's count of links over its limit and back.
 func TestEditManySubdirs(t *testing.T) {
 	if os.Getenv("BANGER_EXT4_SEED") == "" {

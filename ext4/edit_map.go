@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"banger/ext4/internal/disk"
+	"banger/ext4/internal/xattr"
 )
 
 // emptyMap gives an inode a map without blocks.
@@ -66,12 +67,17 @@ func (t *Tx) valueBlocks(n *editNode) (blocks uint64, err error) {
 		return 0, nil
 	}
 	raws, err := t.rawAttrs(n)
-	for _, r := range raws {
+	return t.blocksOf(raws), err
+}
+
+// blocksOf is how many blocks the values take that are in inodes of their own.
+func (t *Tx) blocksOf(attrs []xattr.Raw) (blocks uint64) {
+	for _, r := range attrs {
 		if r.ValueInode != 0 {
 			blocks += (uint64(r.Size) + uint64(t.v.bs) - 1) / uint64(t.v.bs)
 		}
 	}
-	return blocks, err
+	return blocks
 }
 
 // setBlocks sets i_blocks.

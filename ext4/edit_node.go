@@ -41,6 +41,9 @@ type editNode struct {
 // load reads an inode that a name leads to.
 func (t *Tx) load(ino uint32) (*editNode, error) {
 	i, _, err := t.v.live(ino)
+	if err == nil && i.Flags&disk.InodeEAInode != 0 {
+		err = disk.Corrupt("inode %d has a name, but holds an attribute's value", ino)
+	}
 	if err != nil {
 		return nil, err
 	}

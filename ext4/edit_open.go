@@ -33,15 +33,14 @@ func (t *Tx) open(size int64) error {
 	}
 	t.onDisk = *v.sb
 	v.dirty = make(map[uint64][]byte)
-	return t.atomically(func() error {
-		if replayed {
-			if err := t.recount(); err != nil {
-				return err
-			}
-		}
-		return t.freeOrphans()
-	})
+	if err := t.atomically(t.freeOrphans); err != nil || !replayed {
+		return err
+	}
+	return t.commitOrphans()
 }
+
+// mend ends the errors of images that a full check has to make fit for an edit.
+const mend = "run e2fsck -f on it first"
 
 // judge refuses what cannot be edited, before anything is written.
 func (t *Tx) judge(size int64) error {
@@ -59,9 +58,9 @@ func (t *Tx) judge(size int64) error {
 	journal := sb.FeatureCompat&disk.CompatHasJournal != 0
 	switch {
 	case sb.State&disk.StateErrors != 0:
-		return disk.Corrupt("it is marked as having errors; e2fsck has to mend it first")
+		return disk.Corrupt("it is marked as having errors; " + mend)
 	case !journal && sb.State&disk.StateClean == 0:
-		return disk.Corrupt("it was not unmounted and has no journal; e2fsck has to check it first")
+		return disk.Corrupt("it was not unmounted and has no journal; " + mend)
 	case !journal && sb.FeatureIncompat&disk.IncompatRecover != 0:
 		return disk.Corrupt("it wants its journal replayed and has none")
 	case !journal && !t.o.WithoutJournal:
@@ -80,40 +79,52 @@ func (t *Tx) openJournal(size int64) error {
 	if v.sb.FeatureCompat&disk.CompatHasJournal == 0 {
 		return nil
 	}
-	j, err := v.openJournal(txDevice{t})
+	j, err := v.openJournal(txDevice{t}, size)
 	if err != nil {
 		return err
 	}
 	if n := j.Errno(); n != 0 {
-		return disk.Corrupt("its journal was given up with error %d; e2fsck has to mend it first", n)
+		return disk.Corrupt("its journal was given up with error %d; %s", n, mend)
 	}
 	if v.sb.FeatureIncompat&disk.IncompatRecover == 0 {
 		if j.Dirty() {
-			return disk.Corrupt("its journal has transactions, but no mark that they must be replayed; e2fsck has to decide")
+			return disk.Corrupt("its journal has transactions, but no mark that they must be replayed; " + mend)
 		}
 		t.journal = j
 		return t.reserveJournal()
 	}
-	if _, err := j.Replay(); err != nil {
+	if _, err := j.ReplayThen(func() error { return t.settle(size) }); err != nil {
 		return fmt.Errorf("cannot replay the journal: %w", err)
-	}
-	// What was read so far may be older than what the journal had.
-	*v = volume{dev: t.f}
-	if err := v.readSuperblock(size); err != nil {
-		return err
-	}
-	if err := t.judge(size); err != nil {
-		return err
 	}
 	v.sb.FeatureIncompat &^= disk.IncompatRecover
 	if err := t.writeSuperblock(v.sb); err != nil {
 		return err
 	}
 	v.cache = cache{}
-	if t.journal, err = v.openJournal(txDevice{t}); err != nil {
+	if t.journal, err = v.openJournal(txDevice{t}, size); err != nil {
 		return err
 	}
 	return t.reserveJournal()
+}
+
+// settle reads the file system anew once the blocks of the journal are in their places,
+// and brings the superblock's sums right, which the kernel keeps only when it unmounts,
+// and makes anew when it mounts (fs/ext4/super.c, ext4_fill_super). They are
+// on the disk before the journal is empty: whoever finds it empty need not count.
+func (t *Tx) settle(size int64) error {
+	// What was read so far may be older than what the journal had.
+	*t.v = volume{dev: t.f, bs: t.v.bs}
+	if err := t.v.readSuperblock(size); err != nil {
+		return err
+	}
+	if err := t.judge(size); err != nil {
+		return err
+	}
+	if err := t.recount(); err != nil {
+		return err
+	}
+	t.v.sb.FeatureIncompat |= disk.IncompatRecover
+	return t.writeSuperblock(t.v.sb)
 }
 
 func (t *Tx) reserveJournal() error {
@@ -140,8 +151,7 @@ func (t *Tx) writeSuperblock(sb *disk.Superblock) error {
 	return err
 }
 
-// recount makes the sums in the superblock those of the groups: the kernel does not keep
-// them while the file system is mounted.
+// recount makes the sums in the superblock those of the groups.
 func (t *Tx) recount() error {
 	var blocks, inodes uint64
 	for n := range t.v.groups {
@@ -155,14 +165,10 @@ func (t *Tx) recount() error {
 	if blocks > sb.Blocks() || inodes > uint64(sb.InodesCount) {
 		return disk.Corrupt("its groups count %d free blocks and %d free inodes", blocks, inodes)
 	}
-	if blocks == sb.FreeBlocks() && uint32(inodes) == sb.FreeInodesCount {
-		return nil
-	}
 	sb.SetFreeBlocks(blocks)
 	sb.FreeInodesCount = uint32(inodes)
-	_, err := t.touch(t.superblockBlock())
-	return err
+	return nil
 }
 
 // superblockBlock is the block that holds the superblock.
-func (t *Tx) superblockBlock() uint64 { return uint64(disk.SuperblockOffset / t.v.bs) }
+func (t *Tx) superblockBlock() uint64 { return t.v.sb.SuperblockBlock() }

@@ -17,7 +17,8 @@ import (
 // of an ACL ("system.posix_acl_access", "system.posix_acl_default") has the form of
 // setxattr(2), and an access ACL also sets the permissions in the mode. All
 // attributes of a file share what is left in its inode, about 100 bytes, and one block;
-// more is ENOSPC.
+// more is ENOSPC. Values that are in inodes of their own (feature ea_inode) stay there until
+// they are set or removed.
 func (t *Tx) SetXattr(path, name string, value []byte) error {
 	return t.do("setxattr", path, func() error {
 		n, err := t.existing(path, false)
@@ -48,7 +49,7 @@ func (t *Tx) SetXattr(path, name string, value []byte) error {
 				return t.storeAttrs(n, without(attrs, name))
 			}
 		}
-		return t.storeAttrs(n, append(without(attrs, name), xattr.Attr{Name: name, Value: slices.Clone(value)}))
+		return t.storeAttrs(n, append(without(attrs, name), editAttr{Attr: xattr.Attr{Name: name, Value: slices.Clone(value)}}))
 	})
 }
 
@@ -72,14 +73,14 @@ func (t *Tx) RemoveXattr(path, name string) error {
 	})
 }
 
-func (t *Tx) storeAttrs(n *editNode, attrs []xattr.Attr) error {
+func (t *Tx) storeAttrs(n *editNode, attrs []editAttr) error {
 	n.Ctime = t.now()
 	return t.putAttrs(n, attrs)
 }
 
 // without returns a new list without one attribute.
-func without(attrs []xattr.Attr, name string) []xattr.Attr {
-	rest := make([]xattr.Attr, 0, len(attrs)+1)
+func without(attrs []editAttr, name string) []editAttr {
+	rest := make([]editAttr, 0, len(attrs)+1)
 	for _, a := range attrs {
 		if a.Name != name {
 			rest = append(rest, a)
@@ -90,22 +91,25 @@ func without(attrs []xattr.Attr, name string) []xattr.Attr {
 
 // attrsOf returns all attributes of an inode to write them anew, the rest of inline
 // contents among them. What could not be written as it was is an error.
-func (t *Tx) attrsOf(n *editNode) ([]xattr.Attr, error) {
+func (t *Tx) attrsOf(n *editNode) ([]editAttr, error) {
 	raws, err := t.rawAttrs(n)
 	if err != nil {
 		return nil, err
 	}
-	attrs := make([]xattr.Attr, 0, len(raws)+1)
+	attrs := make([]editAttr, 0, len(raws)+1)
 	for _, r := range raws {
+		var a editAttr
 		if r.ValueInode != 0 {
-			return nil, fmt.Errorf("an attribute is in an inode of its own: %w", &FeatureError{Op: "edit", Features: []string{"ea_inode"}})
+			a.kept = r
+			a.Name, err = r.FullName()
+		} else {
+			a.Attr, err = xattr.Decode(r)
 		}
-		a, err := xattr.Decode(r)
 		if err != nil {
 			return nil, fmt.Errorf("inode %d: %w", n.ino, err)
 		}
 		// One in the inode hides one of its name in the block.
-		if !slices.ContainsFunc(attrs, func(b xattr.Attr) bool { return a.Name == b.Name }) {
+		if !slices.ContainsFunc(attrs, func(b editAttr) bool { return a.Name == b.Name }) {
 			attrs = append(attrs, a)
 		}
 	}
@@ -126,7 +130,25 @@ func (t *Tx) rawAttrs(n *editNode) ([]xattr.Raw, error) {
 }
 
 // putAttrs makes attrs the attributes of an inode, and stores it.
-func (t *Tx) putAttrs(n *editNode, attrs []xattr.Attr) error {
+func (t *Tx) putAttrs(n *editNode, attrs []editAttr) error {
+	refs, err := t.ownValues(n)
+	if err != nil {
+		return err
+	}
+	had, err := t.valueBlocks(n)
+	if err != nil {
+		return err
+	}
+	var near []xattr.Attr
+	var kept []xattr.Raw
+	for _, a := range attrs {
+		if a.kept.ValueInode == 0 {
+			near = append(near, a.Attr)
+			continue
+		}
+		kept = append(kept, a.kept)
+		refs[a.kept.ValueInode]++
+	}
 	slot, err := t.inodeSlot(n.ino)
 	if err != nil {
 		return err
@@ -135,13 +157,15 @@ func (t *Tx) putAttrs(n *editNode, attrs []xattr.Attr) error {
 	if len(slot) > disk.MinInode && n.ExtraIsize > 0 {
 		room = slot[disk.MinInode+int(n.ExtraIsize):]
 	}
-	inside, block, err := xattr.Encode(attrs, len(room), t.v.bs)
+	inside, block, err := xattr.EncodeKeeping(near, kept, len(room), t.v.bs)
 	if err != nil {
 		return attrError(err)
 	}
 	clear(room)
 	copy(room, inside)
-	had := n.FileACL != 0
+	if n.FileACL != 0 {
+		had++
+	}
 	if block == nil {
 		if err := t.freeAttrBlock(n); err != nil {
 			return err
@@ -150,15 +174,17 @@ func (t *Tx) putAttrs(n *editNode, attrs []xattr.Attr) error {
 		return err
 	}
 	t.v.sb.FeatureCompat |= disk.CompatExtAttr
-	sectors := uint64(t.v.bs / 512)
-	switch has := n.FileACL != 0; {
-	case had && !has:
-		n.Sectors -= min(n.Sectors, sectors)
-	case has && !had:
-		n.Sectors += sectors
+	has := t.blocksOf(kept)
+	if n.FileACL != 0 {
+		has++
 	}
+	sectors := uint64(t.v.bs / 512)
+	n.Sectors = n.Sectors - min(n.Sectors, had*sectors) + has*sectors
 	// Whoever reads the inode again in this operation compares its checksum.
-	return t.put(n)
+	if err := t.put(n); err != nil {
+		return err
+	}
+	return t.refer(n, refs)
 }
 
 // putAttrBlock gives an inode its attribute block. One that others share stays
@@ -231,18 +257,14 @@ func (t *Tx) freeAttrBlock(n *editNode) error {
 
 // freeAttrs frees the attributes of an inode that is freed.
 func (t *Tx) freeAttrs(n *editNode) error {
-	if t.v.sb.FeatureIncompat&disk.IncompatEAInode != 0 {
-		raws, err := t.rawAttrs(n)
-		if err != nil {
-			return err
-		}
-		for _, r := range raws {
-			if r.ValueInode != 0 {
-				return fmt.Errorf("an attribute is in an inode of its own: %w", &FeatureError{Op: "edit", Features: []string{"ea_inode"}})
-			}
-		}
+	refs, err := t.ownValues(n)
+	if err != nil {
+		return err
 	}
-	return t.freeAttrBlock(n)
+	if err := t.freeAttrBlock(n); err != nil {
+		return err
+	}
+	return t.refer(n, refs)
 }
 
 // attrError gives errors of attributes those that setxattr(2) has.

@@ -1,6 +1,8 @@
 package ext4
 
 import (
+	"errors"
+
 	"banger/ext4/internal/crc"
 	"banger/ext4/internal/disk"
 )
@@ -15,6 +17,27 @@ func (t *Tx) freeOrphans() error {
 		return err
 	}
 	return t.orphanFile()
+}
+
+// commitOrphans commits what freeOrphans did, so that a recovery is whole, as the kernel's
+// is after its mount, also where the session is given up. More than the journal holds
+// stays for the session's own transaction.
+func (t *Tx) commitOrphans() error {
+	if len(t.v.dirty) == 0 {
+		return nil
+	}
+	sb := *t.v.sb
+	t.stamp(&sb)
+	if err := t.commitJournal(&sb, nil); err != nil {
+		if errors.Is(err, ErrTooLarge) {
+			return nil
+		}
+		return err
+	}
+	*t.v.sb, t.onDisk = sb, sb
+	t.v.dirty, t.v.cache = make(map[uint64][]byte), cache{}
+	t.groups = make(map[uint32]*allocGroup) // what was freed may be used now
+	return nil
 }
 
 func (t *Tx) orphanList() error {

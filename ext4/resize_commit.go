@@ -2,7 +2,6 @@ package ext4
 
 import (
 	"errors"
-	"fmt"
 	"math/bits"
 	"slices"
 
@@ -51,13 +50,7 @@ func (r *resizer) stageChange(change func() error) error {
 // commit makes the changes that were staged, then the backups.
 func (r *resizer) commit() error {
 	r.committing = true
-	var err error
-	if r.t.journal == nil {
-		err = r.t.Commit()
-	} else {
-		err = r.commitJournal()
-	}
-	if err != nil {
+	if err := r.t.commit(r.superApart); err != nil {
 		r.committing = !errors.Is(err, ErrTooLarge)
 		return err
 	}
@@ -67,54 +60,18 @@ func (r *resizer) commit() error {
 	return txDevice{r.t}.Sync()
 }
 
-// commitJournal is Tx.commitJournal with an order for the superblock among the blocks
-// that go to their places. Kernel and e2fsck look at all descriptors before they
-// replay the journal (fs/ext4/super.c, ext4_check_descriptors). So the superblock of a
-// larger file system comes after the descriptors, and that of a smaller one
-// before what takes the place of some.
-func (r *resizer) commitJournal() error {
-	t, j := r.t, r.t.journal
-	defer t.end()
-	sb := r.sb
-	now := t.now()
-	sb.Wtime, sb.WtimeHi = uint32(now.Sec), uint8(now.Sec>>32)
-	sb.FeatureIncompat |= disk.IncompatRecover
-	blocks, err := t.blocks(&sb)
-	if err != nil {
-		return err
-	}
-	if wide := sb.Has64Bit(); sb.MetadataCsum() || wide && sb.Blocks() > 1<<32 {
-		if err := j.Upgrade(wide); err != nil {
-			return err
-		}
-	}
-	if n := j.Capacity(); len(blocks) > n {
-		return fmt.Errorf("%w: %d blocks of metadata, room for %d", ErrTooLarge, len(blocks), n)
-	}
-	flagged := t.onDisk
-	flagged.FeatureIncompat |= disk.IncompatRecover
-	if err := t.writeSuperblock(&flagged); err != nil {
-		return err
-	}
-	if err := j.Log(blocks); err != nil {
-		return fmt.Errorf("cannot write the journal: %w", err)
-	}
-	i := slices.IndexFunc(blocks, func(b jbd2.Block) bool { return b.Number == t.superblockBlock() })
+// superApart divides the blocks of the transaction for their way to their places. Kernel
+// and e2fsck look at all descriptors before they replay the journal (fs/ext4/super.c,
+// ext4_check_descriptors). So the superblock of a larger file system comes after the
+// descriptors, and that of a smaller one before what takes the place of some.
+func (r *resizer) superApart(blocks []jbd2.Block) [][]jbd2.Block {
+	i := slices.IndexFunc(blocks, func(b jbd2.Block) bool { return b.Number == r.t.superblockBlock() })
 	super := []jbd2.Block{blocks[i]}
-	steps := [][]jbd2.Block{super, slices.Delete(blocks, i, i+1)}
+	parts := [][]jbd2.Block{super, slices.Delete(blocks, i, i+1)}
 	if r.sb.Blocks() > r.old.Blocks() {
-		slices.Reverse(steps)
+		slices.Reverse(parts)
 	}
-	for _, s := range steps {
-		if err := t.checkpoint(s); err != nil {
-			return err
-		}
-	}
-	if err := j.Clean(); err != nil {
-		return fmt.Errorf("cannot empty the journal: %w", err)
-	}
-	sb.FeatureIncompat &^= disk.IncompatRecover
-	return t.writeSuperblock(&sb)
+	return parts
 }
 
 // writeCopies writes superblocks and descriptors, past the transaction, to those of

@@ -125,7 +125,7 @@ func (g *grower) run() error {
 // writeSlack writes the descriptors for which there is room in the last block of the
 // table also ahead of the transaction: where they are all that is new in the table,
 // the blocks of the transaction can come to their places in any order (see
-// commitJournal), also when it is replayed.
+// superApart), also when it is replayed.
 func (g *grower) writeSlack() error {
 	at := int(g.old.Groups()%g.sb.DescriptorsPerBlock()) * g.sb.DescriptorSize()
 	if at == 0 {

@@ -287,9 +287,10 @@ func timeText(t disk.Time) string {
 }
 
 // attrKey writes an attribute's name so that no "=" of its ends the keyword, as
-// GNU tar does. Only names with one are changed: other readers know nothing of it.
+// GNU tar does. Only names that GNU tar would else read as others are changed: not all
+// readers know of it.
 func attrKey(name string) string {
-	if strings.IndexByte(name, '=') < 0 {
+	if !strings.Contains(name, "=") && !strings.Contains(name, "%3D") && !strings.Contains(name, "%25") {
 		return name
 	}
 	return strings.NewReplacer("%", "%25", "=", "%3D").Replace(name)

@@ -95,12 +95,13 @@ type Tx struct {
 // and a second session on the same open file, which the lock does not keep out.
 //
 // A journal that has not been replayed, because the machine that used the image was
-// killed, is replayed first; this is written at once, and stays if the session is
-// given up. Files that were deleted but still open then are freed in the
-// transaction.
+// killed, is replayed first, and what the kernel does then is done: the superblock's sums
+// are counted, and files that were deleted but still open are freed. This is written at
+// once, and stays if the session is given up.
 //
 // Features that this package cannot keep are refused by name (*FeatureError), and
-// so are file systems with known errors (*CorruptError); nothing was written then.
+// so are file systems with known errors (*CorruptError), until e2fsck -f was there; nothing
+// was written then.
 func Edit(f File, size int64, o *EditOptions) (*Tx, error) {
 	t := &Tx{
 		f: f, unlock: func() {}, groups: make(map[uint32]*allocGroup), undo: make(map[uint64][]byte),

@@ -51,7 +51,7 @@ func openVolume(dev io.ReaderAt, size int64) (*volume, error) {
 	if v.sb.FeatureIncompat&disk.IncompatRecover == 0 {
 		return v, nil
 	}
-	j, err := v.openJournal(readOnlyDevice{v})
+	j, err := v.openJournal(readOnlyDevice{v}, size)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,9 @@ func (v *volume) readSuperblock(size int64) error {
 		return &disk.FeatureError{Op: "read", Features: disk.IncompatNames(unknown)}
 	}
 	bs := uint64(sb.BlockSize())
+	if v.bs != 0 && uint64(v.bs) != bs {
+		return disk.Corrupt("its journal has a superblock with blocks of %d bytes, not %d", bs, v.bs)
+	}
 	if need := sb.Blocks() * bs; size >= 0 && need > uint64(size) {
 		// A file cut short in the last, unused blocks is still readable; one whose
 		// blocks are missing gives errors where they are read.
@@ -204,8 +207,13 @@ func (v *volume) inode(ino uint32) (i disk.Inode, raw []byte, err error) {
 }
 
 // openJournal opens the journal in inode 8 on dev, which must give the blocks as
-// they are in their places.
-func (v *volume) openJournal(dev jbd2.Device) (*jbd2.Journal, error) {
+// they are in their places. size is that of the image in bytes.
+//
+// An online resize that was interrupted may have logged blocks behind the end that the
+// superblock in its place tells of, and the superblock that tells of more only then, or
+// not at all (fs/ext4/resize.c, ext4_flex_group_add). So the image is the bound, as the device
+// is the kernel's.
+func (v *volume) openJournal(dev jbd2.Device, size int64) (*jbd2.Journal, error) {
 	if v.sb.FeatureCompat&disk.CompatHasJournal == 0 {
 		return nil, disk.Corrupt("it wants its journal replayed and has none")
 	}
@@ -230,7 +238,8 @@ func (v *volume) openJournal(dev jbd2.Device) (*jbd2.Journal, error) {
 		}
 		return e.Physical + uint64(n-e.Logical), nil
 	}, jbd2.Config{
-		BlockSize: v.bs, Blocks: uint32(min(i.Size/uint64(v.bs), math.MaxUint32)), FSBlocks: v.sb.Blocks(),
+		BlockSize: v.bs, Blocks: uint32(min(i.Size/uint64(v.bs), math.MaxUint32)),
+		FSBlocks: max(v.sb.Blocks(), uint64(max(size, 0))/uint64(v.bs)),
 	})
 }
 

@@ -13,6 +13,15 @@ func C(seed uint32, b []byte) uint32 {
 	return ^crc32.Update(^seed, castagnoli, b)
 }
 
+// U32 extends seed by n, as it is on the disk, as C does. Unlike a slice of bytes for C it
+// takes no memory of its own.
+func U32(seed, n uint32) uint32 {
+	for range 4 {
+		seed, n = castagnoli[byte(seed)^byte(n)]^seed>>8, n>>8
+	}
+	return seed
+}
+
 // C16 extends the CRC-16 seed by b: polynomial x^16+x^15+x^2+1, bits reflected, no
 // inversions; the checksum of group descriptors with uninit_bg (lib/crc16.c).
 func C16(seed uint16, b []byte) uint16 {

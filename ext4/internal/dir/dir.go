@@ -110,8 +110,8 @@ func corruptIndex(block uint32, reason string) error {
 }
 
 func onlyIndex(err error) bool {
-	var c *CorruptError
-	return errors.As(err, &c) && c.index
+	c, ok := errors.AsType[*CorruptError](err)
+	return ok && c.index
 }
 
 // maxBlocks is the most blocks an edit or a plan gives a directory: e2fsck allows 2 GiB

@@ -88,18 +88,21 @@ func (s *Superblock) EncodeGroup(number uint32, g *Group, b []byte) {
 	binary.LittleEndian.PutUint16(b[0x1e:], s.groupChecksum(number, b))
 }
 
+// zeroSum is what a checksum's own half word counts as.
+var zeroSum [2]byte
+
 // groupChecksum is bg_checksum: the low half of the CRC32C with metadata_csum, a
 // CRC-16 with uninit_bg, else zero.
 func (s *Superblock) groupChecksum(number uint32, b []byte) uint16 {
-	var n [4]byte
-	binary.LittleEndian.PutUint32(n[:], number)
 	switch {
 	case s.MetadataCsum():
-		c := crc.C(s.ChecksumBase(), n[:])
+		c := crc.U32(s.ChecksumBase(), number)
 		c = crc.C(c, b[:0x1e])
-		c = crc.C(c, []byte{0, 0})
+		c = crc.C(c, zeroSum[:])
 		return uint16(crc.C(c, b[0x20:]))
 	case s.FeatureROCompat&ROCompatGDTCsum != 0:
+		var n [4]byte
+		binary.LittleEndian.PutUint32(n[:], number)
 		c := crc.C16(^uint16(0), s.UUID[:])
 		c = crc.C16(c, n[:])
 		c = crc.C16(c, b[:0x1e])

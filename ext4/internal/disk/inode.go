@@ -86,18 +86,14 @@ func (i *Inode) IsSymlink() bool { return i.Mode&ModeFmt == ModeSymlink }
 // InodeSeed is what the checksums of an inode and of all that belongs to it start
 // from.
 func (s *Superblock) InodeSeed(ino, generation uint32) uint32 {
-	var b [8]byte
-	binary.LittleEndian.PutUint32(b[:], ino)
-	binary.LittleEndian.PutUint32(b[4:], generation)
-	return crc.C(s.ChecksumBase(), b[:])
+	return crc.U32(crc.U32(s.ChecksumBase(), ino), generation)
 }
 
 // inodeChecksum is over the whole inode with the checksum taken as zero.
 func (s *Superblock) inodeChecksum(ino uint32, b []byte) uint32 {
-	var zero [2]byte
 	c := s.InodeSeed(ino, binary.LittleEndian.Uint32(b[0x64:]))
 	c = crc.C(c, b[:0x7c])
-	c = crc.C(c, zero[:])
+	c = crc.C(c, zeroSum[:])
 	c = crc.C(c, b[0x7e:MinInode])
 	if len(b) == MinInode {
 		return c & 0xffff
@@ -107,7 +103,7 @@ func (s *Superblock) inodeChecksum(ino uint32, b []byte) uint32 {
 		return crc.C(c, rest) & 0xffff
 	}
 	c = crc.C(c, rest[:2])
-	c = crc.C(c, zero[:])
+	c = crc.C(c, zeroSum[:])
 	return crc.C(c, rest[4:])
 }
 

@@ -364,12 +364,22 @@ func powerOf(n, base uint32) bool {
 	return n == 1
 }
 
+// SuperblockBlock is the block that holds the primary superblock. It is the first data
+// block but with bigalloc and blocks of 1 KiB: there the first group begins with block 0,
+// which has room for a boot loader (fs/ext4/super.c, descriptor_loc).
+func (s *Superblock) SuperblockBlock() uint64 {
+	return uint64(SuperblockOffset / s.BlockSize())
+}
+
 // GroupHead is how many blocks at the start of a group hold copies of superblock
 // and descriptors, with the room reserved for more of them.
 func (s *Superblock) GroupHead(group uint32) uint32 {
 	super := uint32(0)
 	if s.HasSuper(group) {
 		super = 1
+	}
+	if group == 0 {
+		super += uint32(s.SuperblockBlock()) - s.FirstDataBlock
 	}
 	perBlock := s.DescriptorsPerBlock()
 	if s.FeatureIncompat&IncompatMetaBG == 0 || group/perBlock < s.FirstMetaBG {
@@ -380,7 +390,7 @@ func (s *Superblock) GroupHead(group uint32) uint32 {
 		if s.FeatureIncompat&IncompatMetaBG != 0 {
 			gdt = s.FirstMetaBG
 		}
-		return 1 + gdt + uint32(s.ReservedGDTBlocks)
+		return super + gdt + uint32(s.ReservedGDTBlocks)
 	}
 	// meta_bg: one block of descriptors in the first, second and last group of
 	// the groups that it describes.
@@ -393,9 +403,12 @@ func (s *Superblock) GroupHead(group uint32) uint32 {
 // GDTBlock returns where block i of the primary table of descriptors lies.
 func (s *Superblock) GDTBlock(i uint32) uint64 {
 	if s.FeatureIncompat&IncompatMetaBG == 0 || i < s.FirstMetaBG {
-		return uint64(s.FirstDataBlock) + 1 + uint64(i)
+		return s.SuperblockBlock() + 1 + uint64(i)
 	}
 	group := i * s.DescriptorsPerBlock()
+	if group == 0 {
+		return s.SuperblockBlock() + 1
+	}
 	at := s.GroupStart(group)
 	if s.HasSuper(group) {
 		at++

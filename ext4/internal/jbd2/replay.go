@@ -10,8 +10,15 @@ const replayChunk = 128 << 10
 // written. If it is stopped at any point, it can be run again, also by the kernel or
 // e2fsck: the log is emptied only once the blocks are safe.
 func (j *Journal) Replay() (n int, err error) {
+	return j.ReplayThen(func() error { return nil })
+}
+
+// ReplayThen is Replay that calls settle once all blocks are written, also with an
+// empty log. What settle writes to the Device is durable before the log is empty. Its
+// error leaves the log as it is.
+func (j *Journal) ReplayThen(settle func() error) (n int, err error) {
 	if !j.Dirty() {
-		return 0, nil
+		return 0, settle()
 	}
 	o, err := j.Scan()
 	if err != nil {
@@ -20,10 +27,11 @@ func (j *Journal) Replay() (n int, err error) {
 	if err := o.writeBack(); err != nil {
 		return 0, err
 	}
-	if o.Len() > 0 {
-		if err := j.dev.Sync(); err != nil {
-			return 0, err
-		}
+	if err := settle(); err != nil {
+		return 0, err
+	}
+	if err := j.dev.Sync(); err != nil {
+		return 0, err
 	}
 	// One number is left out, as the kernel and e2fsck do: blocks of a transaction
 	// that was not committed may carry it.

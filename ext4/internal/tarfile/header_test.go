@@ -53,7 +53,11 @@ func TestHeader(t *testing.T) {
 		"v7 directory": {0, func(h *header) { clear(h[257:]); copy(h[:], "name/") },
 			`5 "name/" "" 644 1.2 0.0 1234567890`},
 		"a regular file's slash": {'0', func(h *header) { copy(h[:], "name/") },
-			`0 "name/" "" 644 1.2 0.0 1234567890`},
+			`5 "name/" "" 644 1.2 0.0 1234567890`},
+		"a contiguous file's slash": {'7', func(h *header) { copy(h[:], "name/") },
+			`5 "name/" "" 644 1.2 0.0 1234567890`},
+		"a link's slash": {'1', func(h *header) { copy(h[:], "name/") },
+			`1 "name/" "" 644 1.2 0.0 1234567890`},
 		"prefix": {'0', func(h *header) { copy(h[345:], "a/b") },
 			`0 "a/b/name" "" 644 1.2 0.0 1234567890`},
 		"full fields": {'2', func(h *header) {
@@ -209,4 +213,24 @@ func TestGNULongNames(t *testing.T) {
 	if len(got) != 2 || got[0].Name != "new" || got[0].Link != long || got[1].Name != "after" || got[1].Link != "" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// A regular file whose name ends in a slash is a directory. The data that it says it
+// has is stepped over, as by those who take it for a file.
+func TestSlashOfRegularFile(t *testing.T) {
+	t.Parallel()
+	for flag, size := range map[byte]int64{'0': 600, '7': 3, 0: 0} {
+		w := new(raw).add(rawHeader(flag, "d/", size), strings.Repeat("x", int(size))).add(rawHeader('0', "f", 1), "y")
+		got := mustRead(t, w.end())
+		if len(got) != 2 || got[0].Type != TypeDir || got[0].Size != 0 || len(got[0].data) > 0 || string(got[1].data) != "y" {
+			t.Errorf("%q: %+v", flag, got)
+		}
+	}
+	w := new(raw).pax('x', "path", "long/", "size", "5").add(rawHeader('0', "cut", 0), "12345").add(rawHeader('0', "f", 1), "y")
+	if got := mustRead(t, w.end()); len(got) != 2 || got[0].Type != TypeDir || string(got[1].data) != "y" {
+		t.Errorf("%+v", got)
+	}
+	h := rawHeader('0', "d/", 0)
+	base256(h[124:136], math.MaxInt64)
+	wantErr(t, new(raw).add(h, "").end(), ErrTruncated, "byte 1536")
 }

@@ -34,7 +34,7 @@ func (r *Reader) names(e *Entry, h *header) {
 		e.Name = h.name()
 	}
 	switch {
-	case e.Type == 0 && strings.HasSuffix(e.Name, "/"):
+	case (e.Type == 0 || e.Type == TypeReg || e.Type == '7') && strings.HasSuffix(e.Name, "/"):
 		e.Type = TypeDir // v7 has no other sign of directories
 	case e.Type == 0, e.Type == '7', e.Type == 'S':
 		e.Type = TypeReg
@@ -99,17 +99,26 @@ func (r *Reader) timesOf(e *Entry, h *header) (err error) {
 
 // contents sets Size and Sparse, and how much data there is.
 func (r *Reader) contents(e *Entry, h *header, flag byte) (err error) {
-	switch e.Type {
-	case TypeLink, TypeSymlink, TypeChar, TypeBlock, TypeDir, TypeFifo:
+	var stored int64
+	switch {
+	case '1' <= flag && flag <= '6', flag == 0 && e.Type == TypeDir:
 		// Whatever the size says: see Entry.Size.
 	default:
 		if p := r.record(fieldSize); p != nil {
-			e.Size = p.size
-		} else if e.Size, err = h.size(); err != nil {
+			stored = p.size
+		} else if stored, err = h.size(); err != nil {
 			return r.bad("size of %.100q: %w", e.Name, err)
 		}
 	}
-	r.remaining, r.padding = e.Size, -e.Size&(blockSize-1)
+	r.padding = -stored & (blockSize - 1)
+	if e.Type == TypeDir {
+		// What a flag of a regular file announces is there, and nobody's.
+		if err := r.src.skip(stored); err != nil {
+			return r.cut(err)
+		}
+		stored = 0
+	}
+	e.Size, r.remaining = stored, stored
 	if flag == 'S' {
 		return r.oldSparse(e, h)
 	}

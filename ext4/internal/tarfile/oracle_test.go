@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // compareWithGo reads an archive with archive/tar too. Where both accept it, it
@@ -49,6 +50,9 @@ func compareWithGo(archive []byte, ours []read) (compared bool, err error) {
 		switch kind {
 		case tar.TypeCont, tar.TypeGNUSparse:
 			kind = TypeReg
+		}
+		if (h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeCont) && strings.HasSuffix(h.Name, "/") && o.Type == TypeDir {
+			kind, h.data = TypeDir, nil
 		}
 		link := h.Linkname
 		if kind != TypeLink && kind != TypeSymlink {

@@ -36,7 +36,9 @@ type records struct {
 	// empty value, as GNU tar and star write it, or takes a global one back; what
 	// it is turns out as the two are merged.
 	xattrs []Xattr
-	sparse sparseRecords
+	// encoded is the name of the last LIBARCHIVE.xattr record, as it was written, during parse.
+	encoded []byte
+	sparse  sparseRecords
 }
 
 // reset forgets all records and keeps the memory.
@@ -48,6 +50,7 @@ func (p *records) reset() {
 // in what xattrValue makes of a value. The offset is that of the record in b which
 // the error is about.
 func (p *records) parse(b []byte, names *internedNames, values *arena) (offset int, err error) {
+	defer func() { p.encoded = nil }()
 	for rest := b; len(rest) > 0; {
 		offset = len(b) - len(rest)
 		var key, value []byte

@@ -183,3 +183,26 @@ func TestDecimals(t *testing.T) {
 		}
 	}
 }
+
+// What GNU tar and libarchive escape in the names of attributes is undone, and nothing
+// else.
+func TestEscapedXattrNames(t *testing.T) {
+	t.Parallel()
+	m := mustReadOne(t, new(raw).pax('x',
+		"SCHILY.xattr.user.a%25b%3Dc", "gnu",
+		"SCHILY.xattr.user.%253D", "gnu",
+		"SCHILY.xattr.user.50%", "star",
+		"SCHILY.xattr.user.%3d%41%2%", "star",
+		// As bsdtar 3.6.2 writes them.
+		"LIBARCHIVE.xattr.user.%C3%BC%20q", "dg",
+		"SCHILY.xattr.user.%C3%BC%20q", "v",
+		"LIBARCHIVE.xattr.user.y%2525", "dg",
+		"SCHILY.xattr.user.y%2525", "v",
+		"SCHILY.xattr.user.%C3%BC%20q", "not behind its like",
+	).add(rawHeader('0', "name", 0), "").end())
+	want := `[{"user.a%b=c" "gnu"} {"user.%3D" "gnu"} {"user.50%" "star"} {"user.%3d%41%2%" "star"} {"user.ü q" "v"} {"user.y%25" "v"}` +
+		` {"user.%C3%BC%20q" "not behind its like"}]`
+	if got := fmt.Sprintf("%q", m.Xattrs); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}

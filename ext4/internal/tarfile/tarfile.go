@@ -16,6 +16,9 @@
 //     an owner beyond 32 bits are errors; 'X' (Solaris) is a pax header;
 //   - a sparse map is checked against the stored size before any data is given;
 //   - the types '7' and 'S', which are regular files to most readers, are '0';
+//   - a name that ends in a slash makes a regular file a directory whatever its type flag
+//     ('0', '7', NUL), as it does for GNU tar and libarchive; archive/tar does so for NUL alone;
+//   - what GNU tar and libarchive escape in the names of extended attributes is undone;
 //   - fields that do not matter to a member, such as the device numbers of a
 //     regular file, may hold anything.
 package tarfile
@@ -30,12 +33,12 @@ import (
 // GNU tar's 'D', 'M', 'N' and 'V' are such, and the caller has to refuse what
 // it does not know.
 const (
-	TypeReg     = '0' // also type flags NUL, '7' (contiguous) and 'S' (old GNU sparse)
+	TypeReg     = '0' // also '7' (contiguous), 'S' (old GNU sparse), and NUL
 	TypeLink    = '1' // hard link to Link
 	TypeSymlink = '2' // symbolic link to Link
 	TypeChar    = '3'
 	TypeBlock   = '4'
-	TypeDir     = '5' // also type flag NUL with a name that ends in a slash
+	TypeDir     = '5' // also NUL, '0' and '7' with a name that ends in a slash
 	TypeFifo    = '6'
 )
 

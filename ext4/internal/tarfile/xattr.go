@@ -42,19 +42,26 @@ func (a *arena) add(b []byte) []byte {
 	return (*a)[start:len(*a):len(*a)]
 }
 
-// xattr adds the record of an extended attribute; any other is ignored. star and
-// GNU tar write SCHILY.xattr.NAME with the value's bytes as they are (star(5)),
-// libarchive writes LIBARCHIVE.xattr.NAME as well, with the name URL-encoded and
-// the value in base64 (libarchive's tar(5)).
+// xattr adds the record of an extended attribute; any other is ignored.
+//
+// star, and archive/tar's users, write SCHILY.xattr.NAME with name and value as they
+// are (star(5)). GNU tar writes %3D and %25 for "=", which would end the keyword, and "%",
+// and reads these alone as such (its src/xheader.c, xattr_encode_keyword): it is followed in
+// both, as nothing tells whose a record is, and names with these letters are nobody else's.
+// libarchive writes LIBARCHIVE.xattr.NAME, with the name URL-encoded and the value in
+// base64 (its tar(5)), and behind it SCHILY.xattr with the same encoded name
+// (libarchive/archive_write_set_format_pax.c).
 func (p *records) xattr(key, value []byte, names *internedNames, values *arena) error {
 	name, ok := bytes.CutPrefix(key, []byte("SCHILY.xattr."))
 	if ok {
+		name = unescape(name, bytes.Equal(name, p.encoded))
 		value = values.add(value)
 	} else {
 		if name, ok = bytes.CutPrefix(key, []byte("LIBARCHIVE.xattr.")); !ok {
 			return nil
 		}
-		name = unescape(name)
+		p.encoded = name
+		name = unescape(name, true)
 		// libarchive writes no padding.
 		value = bytes.TrimRight(value, "=")
 		start := len(*values)
@@ -75,8 +82,8 @@ func (p *records) xattr(key, value []byte, names *internedNames, values *arena) 
 	return nil
 }
 
-// unescape decodes %XX; a % without two hex digits behind it stands for itself.
-func unescape(b []byte) []byte {
+// unescape decodes %XX, or if not all only %3D and %25; any other % stands for itself.
+func unescape(b []byte, all bool) []byte {
 	if bytes.IndexByte(b, '%') < 0 {
 		return b
 	}
@@ -84,7 +91,7 @@ func unescape(b []byte) []byte {
 	for i := 0; i < len(b); i++ {
 		if b[i] == '%' && i+2 < len(b) {
 			hi, lo := hexDigit(b[i+1]), hexDigit(b[i+2])
-			if hi >= 0 && lo >= 0 {
+			if code := string(b[i+1 : i+3]); hi >= 0 && lo >= 0 && (all || code == "3D" || code == "25") {
 				out = append(out, byte(hi<<4|lo))
 				i += 2
 				continue

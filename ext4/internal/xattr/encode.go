@@ -29,13 +29,19 @@ import (
 // go with it, and that only directories have a default one. "system." names other
 // than ACLs are stored, but the kernel does not show them.
 func Encode(attrs []Attr, room, blockSize int) (inode, block []byte, err error) {
+	return EncodeKeeping(attrs, nil, room, blockSize)
+}
+
+// EncodeKeeping is Encode with attributes besides, of other names, whose values stay in the
+// inodes where they are (Raw.ValueInode; feature ea_inode): only their entries take room.
+func EncodeKeeping(attrs []Attr, kept []Raw, room, blockSize int) (inode, block []byte, err error) {
 	if blockSize < 1024 || blockSize > 65536 || blockSize&(blockSize-1) != 0 {
 		return nil, nil, fmt.Errorf("xattr: a block size of %d", blockSize)
 	}
 	if room < 0 || room > blockSize {
 		return nil, nil, fmt.Errorf("xattr: %d bytes for attributes in an inode", room)
 	}
-	its, err := items(attrs)
+	its, err := items(attrs, kept)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,7 +60,11 @@ func Encode(attrs []Attr, room, blockSize int) (inode, block []byte, err error) 
 		block = make([]byte, blockSize)
 		hashes := make([]uint32, len(out))
 		for i, it := range out {
-			hashes[i] = hashEntry(it.name, it.value)
+			if it.kept != nil {
+				hashes[i] = it.kept.Hash
+			} else {
+				hashes[i] = hashEntry(it.name, it.value)
+			}
 		}
 		le.PutUint32(block, magic)
 		SetRefcount(block, 1)
@@ -82,6 +92,13 @@ func layOut(area []byte, first int, its []item, hashes []uint32) {
 		le.PutUint32(e[8:], uint32(len(it.value)))
 		if hashes != nil {
 			le.PutUint32(e[12:], hashes[i])
+		}
+		if k := it.kept; k != nil {
+			// The hash is also inside inodes that of the value's (fs/ext4/xattr.c,
+			// ext4_xattr_inode_verify_hashes).
+			le.PutUint32(e[4:], k.ValueInode)
+			le.PutUint32(e[8:], k.Size)
+			le.PutUint32(e[12:], k.Hash)
 		}
 		copy(e[entrySize:], it.name)
 		pos += entrySize + pad4(len(it.name))

@@ -71,7 +71,7 @@ func parse(area []byte, first int) ([]Raw, error) {
 		if bytes.IndexByte(name, 0) >= 0 {
 			return nil, corrupt("the name at %d has a NUL byte", pos)
 		}
-		r := Raw{Index: e[1], Name: string(name), ValueInode: le.Uint32(e[4:]), Size: le.Uint32(e[8:])}
+		r := Raw{Index: e[1], Name: string(name), ValueInode: le.Uint32(e[4:]), Size: le.Uint32(e[8:]), Hash: le.Uint32(e[12:])}
 		if r.Size > maxValue {
 			return nil, corrupt("the value of entry %d has %d bytes", len(raws), r.Size)
 		}

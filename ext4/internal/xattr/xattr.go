@@ -63,7 +63,11 @@ type Raw struct {
 	Value      []byte
 	ValueInode uint32
 	Size       uint32 // of the value, in bytes, at most 1<<24
+	Hash       uint32 // e_hash, unchecked
 }
+
+// FullName is the name with its prefix; ErrName as for Decode.
+func (r Raw) FullName() (string, error) { return fullName(r.Index, r.Name) }
 
 // IsInlineData says whether r is the part of a small file's or directory's
 // content that did not fit in the 60 bytes of i_block (feature inline_data;
@@ -106,6 +110,7 @@ type item struct {
 	name   string
 	value  []byte // disk form
 	wanted int    // place in the queue for the inode, the lowest first
+	kept   *Raw   // of a value that stays in an inode of its own; else nil
 }
 
 // cost is what it takes of an area: entry, padded name, padded value.
@@ -115,8 +120,8 @@ func (it *item) cost() int {
 
 // items converts and sorts attributes the way the kernel searches a block:
 // by index, then length of the name, then its bytes (xattr_find_entry).
-func items(attrs []Attr) ([]item, error) {
-	its := make([]item, 0, len(attrs))
+func items(attrs []Attr, kept []Raw) ([]item, error) {
+	its := make([]item, 0, len(attrs)+len(kept))
 	for _, a := range attrs {
 		index, name, err := diskName(a.Name)
 		if err != nil {
@@ -128,7 +133,15 @@ func items(attrs []Attr) ([]item, error) {
 				return nil, fmt.Errorf("%q: %w", a.Name, err)
 			}
 		}
-		its = append(its, item{a.Name, index, name, value, wanted(a.Name, index)})
+		its = append(its, item{full: a.Name, index: index, name: name, value: value, wanted: wanted(a.Name, index)})
+	}
+	for i := range kept {
+		r := &kept[i]
+		full, err := r.FullName()
+		if err != nil {
+			return nil, err
+		}
+		its = append(its, item{full: full, index: r.Index, name: r.Name, wanted: wanted(full, r.Index), kept: r})
 	}
 	slices.SortFunc(its, compareItems)
 	for i := 1; i < len(its); i++ {

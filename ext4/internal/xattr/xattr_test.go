@@ -313,3 +313,43 @@ func TestCorrupt(t *testing.T) {
 		t.Error(raws, err)
 	}
 }
+
+// Entries whose values stay in inodes of their own keep what they had, beside others.
+func TestEncodeKeeping(t *testing.T) {
+	t.Parallel()
+	kept := []Raw{
+		{Index: IndexUser, Name: "far", ValueInode: 77, Size: 60_000, Hash: 0x12345678},
+		{Index: IndexTrusted, Name: "zero", ValueInode: 78, Size: 5, Hash: 0},
+	}
+	for _, room := range []int{0, 60, 200} {
+		in, block, err := EncodeKeeping([]Attr{sized("user.a", 9), sized("user.b", 500)}, kept, room, 1024)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raws, err := ParseInode(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		more, _, err := ParseBlock(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, r := range append(raws, more...) {
+			for _, k := range kept {
+				if r.Index == k.Index && r.Name == k.Name && r.ValueInode == k.ValueInode && r.Size == k.Size && r.Hash == k.Hash {
+					found++
+				}
+			}
+		}
+		if found != 2 || len(raws)+len(more) != 4 {
+			t.Errorf("%d bytes of room: %+v, %+v", room, raws, more)
+		}
+	}
+	if _, _, err := EncodeKeeping([]Attr{sized("user.far", 1)}, kept, 0, 1024); !errors.Is(err, ErrName) {
+		t.Error(err)
+	}
+	if _, _, err := EncodeKeeping(nil, []Raw{{Index: IndexLustre, Name: "a", ValueInode: 1}}, 0, 1024); !errors.Is(err, ErrName) {
+		t.Error(err)
+	}
+}
