@@ -22,14 +22,14 @@ const module = "banger"
 var layers = [][]string{
 	{ // contracts and leaves
 		"api/banger/v1", "api/banger/v1/bangerv1connect", "api/shim/v1", "api/shim/v1/shimv1connect", "api/guest/v1", "api/guest/v1/guestv1connect",
-		"internal/base/atomicfile", "internal/base/disklock", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/kvm", "internal/base/progress", "internal/base/testneed", "internal/base/undo", "internal/base/version",
+		"internal/base/atomicfile", "internal/base/disklock", "internal/base/errs", "internal/base/paths", "internal/base/flight", "internal/base/kvm", "internal/base/progress", "internal/base/testneed", "internal/base/tomlfile", "internal/base/undo", "internal/base/version",
 		"internal/guestbin",
 		"ext4/internal/crc", "ext4/internal/dir", "ext4/internal/disk", "ext4/internal/jbd2", "ext4/internal/tarfile", "ext4/internal/xattr", "ext4",
 	},
 	{"internal/guestabi", "internal/vm"}, // vocabulary
 	{ // mechanisms
-		"internal/bzimage", "internal/debian", "internal/diskimage", "internal/doctor", "internal/guestlink", "internal/initramfs",
-		"internal/kmod", "internal/mmdebstrap", "internal/rpc", "internal/vmm", "internal/vmm/qemu", "internal/vmm/vmmtest",
+		"internal/blobs", "internal/bzimage", "internal/config", "internal/debian", "internal/diskimage", "internal/dockerfile", "internal/doctor", "internal/fetch", "internal/guestlink", "internal/imagecatalog", "internal/initramfs",
+		"internal/kconfig", "internal/kmod", "internal/mmdebstrap", "internal/oci", "internal/oci/archive", "internal/oci/registry", "internal/oci/unpack", "internal/rpc", "internal/vmm", "internal/vmm/qemu", "internal/vmm/vmmtest",
 	},
 	{ // services and parts
 		"internal/cli/client", "internal/cli/term",
@@ -54,7 +54,13 @@ var sideways = map[string][]string{
 	"internal/base/disklock":        {"internal/base/errs"},
 	"internal/base/flight":          {"internal/base/progress"},
 	"internal/base/paths":           {"internal/base/errs"},
+	"internal/base/tomlfile":        {"internal/base/errs"},
+	"internal/config":               {"internal/oci", "internal/oci/registry"},
+	"internal/debian":               {"internal/fetch"},
+	"internal/imagecatalog":         {"internal/oci"},
 	"internal/guestbin":             {"internal/base/errs"},
+	"internal/oci/archive":          {"internal/oci", "internal/oci/unpack"},
+	"internal/oci/registry":         {"internal/oci"},
 	"internal/vmm/qemu":             {"internal/vmm"},
 	"internal/vmm/vmmtest":          {"internal/guestlink", "internal/rpc", "internal/vmm"},
 }

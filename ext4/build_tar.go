@@ -24,7 +24,7 @@ import (
 // directory. Pax global headers, sockets, and attributes that a file of its type cannot
 // have are left out. Refused, with the entry's name: "..", types that tar keeps for its
 // own use, attributes of over 4 KiB on one file, more than 65,000 links to one
-// file, links to nothing.
+// file, links to nothing, sparse files in thousands of pieces of some bytes each.
 func (b *Builder) Tar(r io.Reader) error {
 	if b.err != nil {
 		return b.err
@@ -221,6 +221,9 @@ func (in *intake) contents(n *node, e *tarfile.Entry) error {
 		in.whole[0].Length = e.Size
 		runs = in.whole[:]
 	}
+	if err := checkPieces(runs); err != nil {
+		return err
+	}
 	w := &in.file
 	if err := w.open(n, runs, in.take); err != nil {
 		return err
@@ -236,6 +239,27 @@ func (in *intake) contents(n *node, e *tarfile.Entry) error {
 			}
 			at, left = at+int64(len(b)), left-int64(len(b))
 		}
+	}
+	return nil
+}
+
+// Each piece of a sparse file takes a block at least. GNU tar's are of 512 bytes or more,
+// but for the last; a file with many that are shorter has been made to fill disks.
+const (
+	manyPieces = 1024
+	tinyPiece  = 256 // bytes on average
+)
+
+func checkPieces(runs []tarfile.Run) error {
+	if len(runs) <= manyPieces {
+		return nil
+	}
+	var total int64
+	for _, r := range runs {
+		total += r.Length
+	}
+	if total/int64(len(runs)) < tinyPiece {
+		return fmt.Errorf("a sparse file with %d bytes in %d pieces, which would take far more room than they have here", total, len(runs))
 	}
 	return nil
 }

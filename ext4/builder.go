@@ -47,8 +47,8 @@ func (b *Builder) charge(bytes int) error {
 // and in its index. moreMemory is nodeMore, and dirMemory that and a directory.
 const (
 	nodeMemory = 250
-	moreMemory = 208
-	dirMemory  = moreMemory + 96
+	moreMemory = 176
+	dirMemory  = moreMemory + 64
 )
 
 // memory is roughly what a record keeps in memory.

@@ -7,12 +7,15 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"banger/internal/base/testneed"
 )
 
 // kernelELF returns a small ELF of size bytes with one note of type kind.
@@ -31,10 +34,11 @@ func kernelELF(machine elf.Machine, kind uint32, size int) []byte {
 			panic(err)
 		}
 	}
-	for i := 0; b.Len() < size; i++ {
-		b.WriteByte(byte(i * i >> 8))
+	rest := make([]byte, max(size-b.Len(), 0))
+	for i := range rest {
+		rest[i] = byte(i * i >> 8)
 	}
-	return b.Bytes()
+	return append(b.Bytes(), rest...)
 }
 
 // wrap returns a bzImage around a payload.
@@ -79,6 +83,28 @@ func lz4Of(data []byte) []byte {
 	return sized(b.Bytes(), len(data))
 }
 
+// xzOf runs xz(1) with the filters of scripts/xz_wrap.sh.
+func xzOf(t *testing.T, data []byte) []byte {
+	t.Helper()
+	return sized(filter(t, testneed.Tool(t, "xz", "xz-utils"), data, "--check=crc32", "--x86", "--lzma2=dict=32MiB"), len(data))
+}
+
+func bzip2Of(t *testing.T, data []byte) []byte {
+	t.Helper()
+	return sized(filter(t, testneed.Tool(t, "bzip2", "bzip2"), data, "-c"), len(data))
+}
+
+func filter(t *testing.T, tool string, data []byte, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), tool, args...)
+	cmd.Stdin = bytes.NewReader(data)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func extract(t *testing.T, image []byte) ([]byte, error) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "elf"))
@@ -86,8 +112,12 @@ func extract(t *testing.T, image []byte) ([]byte, error) {
 		t.Fatal(err)
 	}
 	defer f.Close() //nolint:errcheck // a test's
-	if err := Extract(f, bytes.NewReader(image), int64(len(image))); err != nil {
+	format, err := Extract(f, bytes.NewReader(image), int64(len(image)))
+	if err != nil {
 		return nil, err
+	}
+	if want := map[bool]Format{true: ELF, false: BzImage}[bytes.HasPrefix(image, []byte(elf.ELFMAG))]; format != want {
+		t.Errorf("the format is %q, want %q", format, want)
 	}
 	return io.ReadAll(io.NewSectionReader(f, 0, MaxELF))
 }
@@ -100,6 +130,10 @@ func TestExtract(t *testing.T) {
 		"zstd":       {wrap(zstdOf(small)), small},
 		"gzip":       {wrap(gzipOf(small)), small},
 		"lz4":        {wrap(lz4Of(small)), small},
+		"plain":      {wrap(sized(bytes.Clone(small), len(small))), small},
+		"xz":         {wrap(xzOf(t, small)), small},
+		"bzip2":      {wrap(bzip2Of(t, small)), small},
+		"larger xz":  {wrap(xzOf(t, large[:3<<20])), large[:3<<20]},
 		"large lz4":  {wrap(lz4Of(large)), large},
 		"large zstd": {wrap(zstdOf(large)), large},
 	} {
@@ -132,9 +166,11 @@ func TestExtractRefuses(t *testing.T) {
 		"cut off":       {good[:len(good)-100], "lies outside the file"},
 		"unknown":       {wrap([]byte("\x5d\x00\x00\x00\x01\x00\x00\x00\x00")), "compressed in an unknown way"},
 		"damaged":       {change(len(good)-60, "################"), "cannot unpack the kernel"},
+		"arm64 Image":   {append(append(make([]byte, 56), "ARM\x64"...), make([]byte, 1000)...), "for arm64 (an Image), and VMs here are x86-64"},
+		"packed":        {gzipOf(bytes.Repeat([]byte("text, "), 1000)), "decompress it first"},
 		"no ELF inside": {wrap(zstdOf(bytes.Repeat([]byte("x"), 100))), "no ELF"},
 		"tiny inside":   {wrap(zstdOf([]byte("x"))), "ends before byte 64"},
-		"arm":           {wrap(zstdOf(kernelELF(elf.EM_AARCH64, noteEntry, 0))), "not for x86-64"},
+		"arm":           {wrap(zstdOf(kernelELF(elf.EM_AARCH64, noteEntry, 0))), "not for x86-64, but for EM_AARCH64"},
 		"no PVH":        {wrap(zstdOf(kernelELF(elf.EM_X86_64, 17, 0))), "no PVH entry"},
 		"bad lz4":       {wrap([]byte("\x02\x21\x4c\x18\xff\xff\xff\x7f\x00\x00\x00\x00")), "an lz4 block of 2147483647 bytes"},
 		"cut lz4":       {wrap([]byte("\x02\x21\x4c\x18\x10\x00\x00\x00\x00\x00\x00\x00\x00")), "breaks off"},
@@ -168,7 +204,7 @@ func FuzzExtract(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, image []byte) {
 		var out memory
-		if err := Extract(&out, bytes.NewReader(image), int64(len(image))); err == nil && !bytes.HasPrefix(out.Bytes(), []byte(elf.ELFMAG)) {
+		if _, err := Extract(&out, bytes.NewReader(image), int64(len(image))); err == nil && !bytes.HasPrefix(out.Bytes(), []byte(elf.ELFMAG)) {
 			t.Error("took what is no ELF")
 		}
 	})

@@ -28,7 +28,7 @@ func checkELF(r io.ReaderAt, n int64) error {
 	case string(h.Ident[:4]) != elf.ELFMAG:
 		return errors.New("its payload is no ELF")
 	case h.Ident[elf.EI_CLASS] != byte(elf.ELFCLASS64) || h.Ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB) || elf.Machine(h.Machine) != elf.EM_X86_64:
-		return errors.New("it is not for x86-64")
+		return fmt.Errorf("it is not for x86-64, but for %s of class %s", elf.Machine(h.Machine), elf.Class(h.Ident[elf.EI_CLASS]))
 	case h.Phentsize != uint16(binary.Size(elf.Prog64{})) || h.Phnum > maxPrograms:
 		return errors.New("its program headers are damaged")
 	}

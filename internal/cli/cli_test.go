@@ -89,6 +89,10 @@ func banger(t *testing.T, args ...string) result {
 
 func TestWrongUsageIsRefusedBeforeAnyWork(t *testing.T) {
 	d := startFake(t)
+	bad := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(bad, []byte("A=1\nB C=2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		text string
@@ -105,7 +109,11 @@ func TestWrongUsageIsRefusedBeforeAnyWork(t *testing.T) {
 		{[]string{"vm", "run", "--name", ""}, "cannot be empty"},
 		{[]string{"vm", "run", "uname"}, "banger vm run -- uname"},
 		{[]string{"vm", "run", "-d", "--rm"}, "--detach"},
-		{[]string{"vm", "run", "-d", "--", "true"}, "--detach"},
+		{[]string{"vm", "exec", "-d", "x"}, "--detach needs a command"},
+		{[]string{"vm", "run", "--env-file", bad}, "line 2"},
+		{[]string{"vm", "exec", "--env-file", "/dev/zero", "vm", "true"}, "more than 1048576 bytes"},
+		{[]string{"vm", "run", "-e", "A=" + strings.Repeat("x", 4<<20)}, "bytes of arguments"},
+		{[]string{"image", "import", "-", "--name", "x", "-c", "RUN make"}, `unknown instruction "RUN"`},
 		{[]string{"vm", "create", "--memory", "0"}, `--memory: cannot read the size "0": it is zero`},
 		{[]string{"vm", "create", "--memory", "1"}, "a VM cannot have 1 of memory"},
 		{[]string{"vm", "create", "--vcpu", "-1"}, "-1"},
@@ -119,7 +127,6 @@ func TestWrongUsageIsRefusedBeforeAnyWork(t *testing.T) {
 		{[]string{"vm", "logs", "--tail", "0", "x"}, "0 lines"},
 		{[]string{"vm", "exec", "-e", "=x", "vm"}, `"=x"`},
 		{[]string{"vm", "exec", "x", "--", strings.Repeat("x", 4<<20)}, "bytes of arguments"},
-		{[]string{"image", "import", "-"}, "--name"},
 		{[]string{"image", "frob"}, "frob"},
 		{[]string{"daemon", "frob"}, "frob"},
 	} {
@@ -150,6 +157,7 @@ func TestErrorsOfTheDaemonHaveTheirStatus(t *testing.T) {
 		{[]string{"vm", "logs", "none"}, 122, `"none"`},
 		{[]string{"image", "show", "x"}, 120, "unimplemented"},
 		{[]string{"image", "import", "/no/such/file", "--name", "x"}, 122, "/no/such/file"},
+		{[]string{"vm", "run", "--env-file", "/no/such/file"}, 122, "/no/such/file"},
 	} {
 		if r := banger(t, c.args...); r.code != c.code || !strings.Contains(r.errOut, c.text) || r.out != "" {
 			t.Errorf("banger %q: exit %d, stdout %q, stderr %q; want %d and %q", c.args, r.code, r.out, r.errOut, c.code, c.text)
@@ -215,7 +223,7 @@ func TestListings(t *testing.T) {
 		t.Fatal(err, vms)
 	}
 	keys := []string{
-		"accelerator", "boot_id", "console_log", "created_at", "disk_bytes", "disk_used_bytes", "guest_socket", "id", "image", "image_digest", "init", "kernel",
+		"accelerator", "boot", "boot_id", "console_log", "created_at", "disk_bytes", "disk_used_bytes", "guest_socket", "id", "image", "image_digest", "init", "kernel",
 		"memory_bytes", "name", "pid", "reason", "remove_on_stop", "shim_pid", "shim_socket", "started_at", "state", "vcpus", "vmm",
 	}
 	var got []string

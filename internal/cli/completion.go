@@ -45,6 +45,25 @@ func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]str
 	})
 }
 
+// completeKernels completes names of kernels.
+func (a *app) completeKernels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return liveNames(cmd.Context(), args, func(ctx context.Context, c *client.Client) (names []string, err error) {
+		r, err := c.Kernels.List(ctx, &bangerv1.KernelListRequest{})
+		for _, k := range r.GetKernels() {
+			names = append(names, k.GetName())
+		}
+		return names, err
+	})
+}
+
+// completeKernel completes the one argument that is a kernel.
+func (a *app) completeKernel(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeKernels(cmd, args, word)
+}
+
 // liveNames asks the daemon, if one runs, for names, and leaves out those that
 // the line has already. The shell drops those that do not match what is typed.
 func liveNames(ctx context.Context, have []string, ask func(context.Context, *client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {

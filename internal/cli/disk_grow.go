@@ -24,22 +24,27 @@ func (a *app) diskGrowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if size > ext4.MaxSize {
-				return errs.New(errs.Invalid, "a disk cannot have %s", size).WithHint("give a size up to %s", vm.Size(ext4.MaxSize))
-			}
-			d, err := openDisk(cmd, ref, true)
-			if err != nil {
-				return diskError(ref, err)
-			}
-			ref.opened = d.path
-			defer func() {
-				if closeErr := d.Close(); err == nil {
-					err = closeErr
-				}
-			}()
-			return diskError(ref, ext4.Grow(d.File, int64(size), edit.options()))
+			return growDisk(cmd, ref, size, edit.options())
 		},
 	}
 	edit.register(c.Flags())
 	return c
+}
+
+// growDisk makes a disk larger, to a size of the whole.
+func growDisk(cmd *cobra.Command, ref diskRef, size vm.Size, o *ext4.EditOptions) (err error) {
+	if size > ext4.MaxSize {
+		return errs.New(errs.Invalid, "a disk cannot have %s", size).WithHint("give a size up to %s", vm.Size(ext4.MaxSize))
+	}
+	d, err := openDisk(cmd, ref, true)
+	if err != nil {
+		return diskError(ref, err)
+	}
+	ref.opened = d.path
+	defer func() {
+		if closeErr := d.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	return diskError(ref, ext4.Grow(d.File, int64(size), o))
 }

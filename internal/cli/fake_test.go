@@ -41,8 +41,14 @@ type fakeDaemon struct {
 	// creating, while set, makes Create wait for its client to go away.
 	creating chan struct{}
 	imported []byte
-	holds    int
-	heldExec int // commands that ran while a hold stood
+	// head is the header of the last import.
+	head    *bangerv1.ImageImportRequest
+	started *guestv1.ExecStart // of the last command "start"
+	// kernelHead and kernelParts are the last kernel that was imported.
+	kernelHead  *bangerv1.KernelImportRequest
+	kernelParts map[bangerv1.KernelImportRequest_Part][]byte
+	holds       int
+	heldExec    int // commands that ran while a hold stood
 }
 
 // startFake serves a fakeDaemon on the sockets of a home of the test's own.
@@ -68,7 +74,7 @@ func startFake(t *testing.T) *fakeDaemon {
 	serve(dirs.DaemonSocket(), func(s *rpc.Server) {
 		bangerv1connect.RegisterVMServiceHandler(s.Methods, d)
 		bangerv1connect.RegisterImageServiceHandler(s.Methods, fakeImages{d: d})
-		bangerv1connect.RegisterKernelServiceHandler(s.Methods, fakeKernels{})
+		bangerv1connect.RegisterKernelServiceHandler(s.Methods, fakeKernels{d: d})
 		bangerv1connect.RegisterHostServiceHandler(s.Methods, fakeHost{d: d})
 	})
 	serve(d.guestSocket(), func(s *rpc.Server) { guestv1connect.RegisterAgentServiceHandler(s.Methods, fakeAgent{d: d}) })
@@ -193,7 +199,24 @@ func (d *fakeDaemon) Create(ctx context.Context, r *bangerv1.CreateRequest, s ba
 	if r.GetStart() {
 		state = bangerv1.State_STATE_RUNNING
 	}
-	return s.Send(vmEvent(d.add(r.GetName(), state)))
+	v := d.add(r.GetName(), state)
+	d.mu.Lock()
+	switch r.GetImage() {
+	case "app":
+		v.Config = appConfig()
+	case "machine":
+		v.Config, v.Init = &bangerv1.ImageConfig{Cmd: []string{"/sbin/init"}}, "systemd"
+	}
+	d.mu.Unlock()
+	return s.Send(vmEvent(v))
+}
+
+// appConfig is what the image "app" says.
+func appConfig() *bangerv1.ImageConfig {
+	return &bangerv1.ImageConfig{
+		Env: []string{"PATH=/app/bin", "MODE=image"}, WorkingDir: "/srv", User: "app:app", Entrypoint: []string{"start"}, Cmd: []string{"serve"},
+		StopSignal: "SIGQUIT", ExposedPorts: []string{"80/tcp"}, Volumes: []string{"/data"},
+	}
 }
 
 func (d *fakeDaemon) remove(id string) {
@@ -293,14 +316,6 @@ func (h fakeHost) Status(context.Context, *bangerv1.StatusRequest) (*bangerv1.St
 	return &bangerv1.StatusResponse{Pid: 4711, Version: "0.0.1-other", Vms: 3, Running: 2, StartedAt: timestamppb.Now()}, nil
 }
 
-type fakeKernels struct {
-	bangerv1connect.UnimplementedKernelServiceHandler
-}
-
-func (fakeKernels) List(context.Context, *bangerv1.KernelListRequest) (*bangerv1.KernelListResponse, error) {
-	return &bangerv1.KernelListResponse{Kernels: []*bangerv1.Kernel{{Release: "6.12.1-cloud-amd64", DiskBytes: 3 << 20}}}, nil
-}
-
 type fakeImages struct {
 	bangerv1connect.UnimplementedImageServiceHandler
 	d *fakeDaemon
@@ -337,7 +352,7 @@ func (i fakeImages) Import(_ context.Context, s bangerv1connect.ImageServiceImpo
 		return errs.New(errs.Invalid, "cannot read the tar")
 	}
 	i.d.mu.Lock()
-	i.d.imported = data
+	i.d.imported, i.d.head = data, head
 	i.d.mu.Unlock()
 	progress := &bangerv1.ImageEvent_Progress{Progress: &bangerv1.Progress{Phase: "image", DoneBytes: int64(len(data))}}
 	return errors.Join(s.Send(&bangerv1.ImageEvent{Event: progress}),
@@ -398,6 +413,9 @@ func (f fakeAgent) Exec(ctx context.Context, s guestv1connect.AgentServiceExecSe
 	end := func(code int, text string) error {
 		return s.Send(&guestv1.ExecResponse{Message: &guestv1.ExecResponse_Exit{Exit: &guestv1.ExecExit{Code: int32(code), Error: text}}})
 	}
+	if start.GetPlain() && len(start.GetArgv()) == 0 {
+		return end(127, "there is no shell in the VM")
+	}
 	if len(start.GetArgv()) == 0 {
 		start.Argv = [][]byte{[]byte("cat")}
 	}
@@ -412,6 +430,9 @@ func (f fakeAgent) Exec(ctx context.Context, s guestv1connect.AgentServiceExecSe
 		return errors.Join(out(bytes.Join(start.GetArgv(), []byte{0})), end(0, ""))
 	case "start":
 		text := []string{start.GetUser(), start.GetDir(), string(bytes.Join(start.GetEnv(), []byte(","))), strconv.FormatBool(start.GetStdin()), start.GetTty().String()}
+		f.d.mu.Lock()
+		f.d.started = start
+		f.d.mu.Unlock()
 		return errors.Join(out([]byte(strings.Join(text, "|"))), end(0, ""))
 	case "cat":
 		for {

@@ -42,6 +42,25 @@ type vmJSON struct {
 	GuestSocket   string     `json:"guest_socket"`
 	ConsoleLog    string     `json:"console_log"`
 	RemoveOnStop  bool       `json:"remove_on_stop"`
+	// Boot is what a VM that runs was started with; null while it is stopped.
+	Boot *bootJSON `json:"boot"`
+	// Config is left out in lists, and for images that have none.
+	Config *vm.ImageConfig `json:"config,omitempty"`
+}
+
+// bootJSON is what a VM was started with: it differs from the VM's own fields after a
+// "vm set" that waits for the next start.
+type bootJSON struct {
+	Kernel      string `json:"kernel"`
+	VCPUs       int32  `json:"vcpus"`
+	MemoryBytes int64  `json:"memory_bytes"`
+}
+
+func newBootJSON(b *bangerv1.VMBoot) *bootJSON {
+	if b == nil {
+		return nil
+	}
+	return &bootJSON{Kernel: b.GetKernel(), VCPUs: b.GetVcpus(), MemoryBytes: b.GetMemoryBytes()}
 }
 
 func newVMJSON(v *bangerv1.VM) vmJSON {
@@ -53,7 +72,7 @@ func newVMJSON(v *bangerv1.VM) vmJSON {
 		VMM: v.GetVmm(), Accelerator: v.GetAccelerator(), PID: v.GetPid(), ShimPID: v.GetShimPid(),
 		BootID: v.GetBootId(), Init: v.GetInit(),
 		ShimSocket: v.GetShimSocket(), GuestSocket: v.GetGuestSocket(), ConsoleLog: v.GetConsoleLog(),
-		RemoveOnStop: v.GetRemoveOnStop(),
+		RemoveOnStop: v.GetRemoveOnStop(), Boot: newBootJSON(v.GetBoot()), Config: fromConfig(v.GetConfig()),
 	}
 }
 

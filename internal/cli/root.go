@@ -129,7 +129,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.vmCommand(), a.psCommand(), a.imageCommand(), a.kernelCommand(), a.diskCommand(),
-		a.daemonCommand(), a.doctorCommand(), a.versionCommand(),
+		a.configCommand(), a.daemonCommand(), a.doctorCommand(), a.versionCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit status means", Long: exitHelp},
 	)
 	return root
@@ -140,7 +140,7 @@ func (a *app) vmCommand() *cobra.Command {
 	c.AddCommand(
 		a.vmRunCommand(), a.vmCreateCommand(),
 		a.vmStartCommand(), a.vmStopCommand(), a.vmRestartCommand(), a.vmKillCommand(), a.vmDeleteCommand(),
-		a.vmListCommand(), a.vmShowCommand(),
+		a.vmListCommand(), a.vmShowCommand(), a.vmSetCommand(),
 		a.vmExecCommand(), a.vmLogsCommand(), a.vmConsoleCommand(),
 	)
 	return c

@@ -16,7 +16,6 @@ import (
 	"banger/internal/base/errs"
 	"banger/internal/cli/client"
 	"banger/internal/cli/term"
-	"banger/internal/guestabi"
 )
 
 // session is a command in a guest, with our own streams, signals and terminal.
@@ -27,8 +26,9 @@ type session struct {
 	start  *guestv1.ExecStart
 	// stdin: our standard input is the command's.
 	stdin bool
-	// vanished says, after run, that the connection broke before the command ended.
-	vanished bool
+	// vanished says, after run, that the connection broke before the command ended,
+	// refused that the command could not be run.
+	vanished, refused bool
 }
 
 // ttyFlags say whether a command gets a terminal.
@@ -49,20 +49,6 @@ func (f ttyFlags) wanted(a *app, shell bool) bool {
 		return true
 	}
 	return term.IsTerminal(a.in) && (shell || term.IsTerminal(a.out))
-}
-
-// newExecStart describes a command. Its arguments must fit into one message.
-func newExecStart(argv []string) (*guestv1.ExecStart, error) {
-	start, size := &guestv1.ExecStart{}, 0
-	for _, arg := range argv {
-		start.Argv = append(start.Argv, []byte(arg))
-		size += len(arg) + 8
-	}
-	if limit := guestabi.MaxMessage - 1<<20; size > limit {
-		return nil, errs.New(errs.Invalid, "the command has %d bytes of arguments, more than %d", size, limit).
-			WithHint("pass the data on standard input")
-	}
-	return start, nil
 }
 
 // setTTY asks for a terminal like ours.
@@ -104,6 +90,7 @@ func (s *session) run(ctx context.Context) error {
 		return s.explain(ctx, err)
 	}
 	if text := exit.GetError(); text != "" {
+		s.refused = true
 		say(s.app.err, text)
 	}
 	if code := exit.GetCode(); code != 0 {

@@ -15,6 +15,7 @@ import (
 // newVM is what the flags say of a new VM.
 type newVM struct {
 	name, image  string
+	kernel       string
 	vcpus        int
 	memory, disk vm.Size
 }
@@ -23,11 +24,13 @@ func (n *newVM) register(a *app, c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&n.name, "name", "", "name of the VM; a random one without it")
 	f.StringVar(&n.image, "image", "", "image to make the VM of; Debian without it")
+	f.StringVar(&n.kernel, "kernel", "", "kernel to boot (\"banger kernel list\"), or one of Debian's to fetch, such as 6.1; its newest without it")
 	f.IntVar(&n.vcpus, "vcpu", 0, "number of virtual CPUs; without it a quarter of the host's")
 	f.Var(&n.memory, "memory", "memory, such as 4GiB; without it an eighth of the host's")
 	f.Var(&n.disk, "disk-size", "size of the disk at /root, such as 20GiB; without it "+vm.DefaultDisk.String())
 	// The names are our own flags': it cannot fail.
 	_ = c.RegisterFlagCompletionFunc("image", a.completeImages)
+	_ = c.RegisterFlagCompletionFunc("kernel", a.completeKernels)
 	for _, flag := range []string{"name", "vcpu", "memory", "disk-size"} {
 		_ = c.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 	}
@@ -35,7 +38,7 @@ func (n *newVM) register(a *app, c *cobra.Command) {
 
 // request checks the flags and makes the request of them.
 func (n *newVM) request(f *pflag.FlagSet) (*bangerv1.CreateRequest, error) {
-	req := &bangerv1.CreateRequest{Name: n.name, Image: n.image}
+	req := &bangerv1.CreateRequest{Name: n.name, Image: n.image, Kernel: n.kernel}
 	if f.Changed("name") {
 		if _, err := vm.ParseName(n.name); err != nil {
 			return nil, err
@@ -43,6 +46,9 @@ func (n *newVM) request(f *pflag.FlagSet) (*bangerv1.CreateRequest, error) {
 	}
 	if f.Changed("image") && n.image == "" {
 		return nil, errs.New(errs.Invalid, "an image's name cannot be empty").WithHint("banger image list")
+	}
+	if f.Changed("kernel") && n.kernel == "" {
+		return nil, errs.New(errs.Invalid, "a kernel's name cannot be empty").WithHint("banger kernel list")
 	}
 	if f.Changed("vcpu") {
 		if err := vm.CheckVCPUs(n.vcpus); err != nil {

@@ -2,25 +2,27 @@ package cli
 
 import (
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"banger/internal/base/errs"
 	"banger/internal/cli/client"
 	"banger/internal/cli/term"
 )
 
 func (a *app) vmExecCommand() *cobra.Command {
 	var tty ttyFlags
-	var user, dir string
-	var env []string
+	var process processFlags
+	var detach bool
 	c := &cobra.Command{
 		Use: "exec [flags] VM [--] [command [argument…]]", Short: "Run a command in a running VM",
-		Long: `Run a command in a running VM as root; without a command, a login shell. The
-exit status is the command's (see "banger help exit-codes"). Standard input is
-passed on when it is a pipe or a file, with a terminal, or with -i.`,
+		Long: `Run a command in a running VM; without a command, a shell. User, directory and
+environment are those that the VM's image names, as far as no flag does; with an
+image that names none it is a login shell, or a command, of root.
+
+The exit status is the command's (see "banger help exit-codes"). Standard input is
+passed on when it is a pipe or a file, with a terminal, or with -i. With -d the
+command lives on by itself, and its output is in "banger vm logs".`,
 		Example: `  banger vm exec -it devbox
   banger vm exec -u guest -w /tmp -e GREETING=hello devbox -- sh -c 'echo $GREETING'`,
 		Args: args(cobra.MinimumNArgs(1)), ValidArgsFunction: a.completeVMs(1, isRunning),
@@ -29,29 +31,26 @@ passed on when it is a pipe or a file, with a terminal, or with -i.`,
 			if len(argv) > 0 && argv[0] == "--" {
 				argv = argv[1:]
 			}
-			start, err := newExecStart(argv)
+			if detach && len(argv) == 0 {
+				return usage(cmd.CommandPath(), "--detach needs a command")
+			}
+			req, err := process.request(argv)
 			if err != nil {
 				return err
-			}
-			start.User, start.Dir = user, dir
-			for _, kv := range env {
-				pair, err := envPair(kv)
-				if err != nil {
-					return err
-				}
-				start.Env = append(start.Env, []byte(pair))
 			}
 			return withDaemon(cmd.Context(), func(c *client.Client) error {
 				v, err := getRunningVM(cmd.Context(), c, args[0])
 				if err != nil {
 					return err
 				}
-				s := session{app: a, daemon: c, vm: v, start: start}
-				if tty.wanted(a, len(argv) == 0) {
-					s.setTTY()
+				s := session{app: a, daemon: c, vm: v, start: req.start(fromConfig(v.GetConfig()), argv)}
+				if s.start.Detach = detach; !detach {
+					if tty.wanted(a, len(argv) == 0) {
+						s.setTTY()
+					}
+					s.stdin = tty.interactive || s.start.GetTty() != nil || carriesInput(a.in)
+					s.start.Stdin = s.stdin
 				}
-				s.stdin = tty.interactive || start.GetTty() != nil || carriesInput(a.in)
-				start.Stdin = s.stdin
 				return s.run(cmd.Context())
 			})
 		},
@@ -59,26 +58,9 @@ passed on when it is a pipe or a file, with a terminal, or with -i.`,
 	f := c.Flags()
 	f.SetInterspersed(false) // what follows the VM is the command's
 	tty.register(f)
-	f.StringVarP(&user, "user", "u", "", "user to run as: a name or number, optionally with :group")
-	f.StringVarP(&dir, "workdir", "w", "", "working directory; the user's home without it")
-	f.StringArrayVarP(&env, "env", "e", nil, "environment variable KEY=VALUE; KEY alone takes our own value")
+	process.register(f)
+	f.BoolVarP(&detach, "detach", "d", false, "only start the command; its output goes to the VM's console log")
 	return c
-}
-
-// envPair completes KEY to KEY=VALUE from our own environment.
-func envPair(s string) (string, error) {
-	key, _, whole := strings.Cut(s, "=")
-	if key == "" {
-		return "", errs.New(errs.Invalid, "cannot read the variable %q", s).WithHint("write it as KEY=VALUE")
-	}
-	if whole {
-		return s, nil
-	}
-	value, ok := os.LookupEnv(key)
-	if !ok {
-		return "", errs.New(errs.Invalid, "the variable %q is not set here", key).WithHint("write it as %s=VALUE", key)
-	}
-	return key + "=" + value, nil
 }
 
 // carriesInput says whether in has something for a command that nobody asked to

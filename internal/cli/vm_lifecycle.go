@@ -2,17 +2,14 @@ package cli
 
 import (
 	"context"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	bangerv1 "banger/api/banger/v1"
 	"banger/internal/base/errs"
 	"banger/internal/cli/client"
+	"banger/internal/vm"
 )
 
 // maxStopTimeout is the longest time that a guest may take over its shutdown.
@@ -86,7 +83,7 @@ func (a *app) vmKillCommand() *cobra.Command {
 		Use: "kill [flags] VM…", Short: "End VMs at once, as a power cut would",
 		Args: args(cobra.MinimumNArgs(1)), ValidArgsFunction: a.completeVMs(0, isRunning),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := parseSignal(name)
+			s, err := vm.ParseSignal(name)
 			if err != nil {
 				return err
 			}
@@ -98,21 +95,6 @@ func (a *app) vmKillCommand() *cobra.Command {
 	c.Flags().StringVarP(&name, "signal", "s", "KILL", "signal for the VM's process on the host, by name or number")
 	_ = c.RegisterFlagCompletionFunc("signal", cobra.FixedCompletions([]string{"KILL", "TERM", "INT", "QUIT"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
-}
-
-// maxSignal is Linux's last real-time signal (signal(7)).
-const maxSignal = 64
-
-// parseSignal reads "KILL", "SIGKILL", "kill" or "9".
-func parseSignal(s string) (syscall.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil {
-		if n >= 1 && n <= maxSignal {
-			return syscall.Signal(n), nil
-		}
-	} else if n := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")); n != 0 {
-		return n, nil
-	}
-	return 0, errs.New(errs.Invalid, "unknown signal %q", s).WithHint("give a name such as KILL, or a number from 1 to %d", maxSignal)
 }
 
 func (a *app) vmDeleteCommand() *cobra.Command {

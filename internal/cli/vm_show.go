@@ -77,16 +77,16 @@ func vmFields(v *bangerv1.VM) [][2]string {
 	if v.GetRemoveOnStop() {
 		remove = "when it stops"
 	}
-	return [][2]string{
+	return append([][2]string{
 		{"name", v.GetName()},
 		{"id", v.GetId()},
 		{"state", stateWord(v.GetState())},
 		{"reason", v.GetReason()},
 		{"image", v.GetImage()},
 		{"image digest", v.GetImageDigest()},
-		{"kernel", v.GetKernel()},
-		{"cpus", number(v.GetVcpus())},
-		{"memory", bytesText(v.GetMemoryBytes())},
+		{"kernel", pending(v, v.GetKernel(), v.GetBoot().GetKernel())},
+		{"cpus", pending(v, number(v.GetVcpus()), number(v.GetBoot().GetVcpus()))},
+		{"memory", pending(v, bytesText(v.GetMemoryBytes()), bytesText(v.GetBoot().GetMemoryBytes()))},
 		{"disk", disk},
 		{"created", timeText(v.GetCreatedAt())},
 		{"started", timeText(v.GetStartedAt())},
@@ -98,5 +98,14 @@ func vmFields(v *bangerv1.VM) [][2]string {
 		{"init", v.GetInit()},
 		{"boot id", v.GetBootId()},
 		{"console log", v.GetConsoleLog()},
+	}, configFields(v.GetConfig())...)
+}
+
+// pending is a property of a VM, with what it runs on until its next start if that is
+// something else.
+func pending(v *bangerv1.VM, next, now string) string {
+	if v.GetBoot() == nil || next == now {
+		return next
 	}
+	return now + ", from the next start " + next
 }

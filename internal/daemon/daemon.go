@@ -22,6 +22,8 @@ import (
 	"banger/internal/base/paths"
 	"banger/internal/base/undo"
 	"banger/internal/base/version"
+	"banger/internal/blobs"
+	"banger/internal/config"
 	"banger/internal/daemon/images"
 	"banger/internal/daemon/kernels"
 	"banger/internal/daemon/lifecycle"
@@ -107,28 +109,48 @@ func run(ctx context.Context, log *slog.Logger, ready func()) (err error) {
 		return err
 	}
 	cleanup.Add(db.Close)
+	settings := newSettings(dirs)
+	options := blobs.Options{Log: log}
+	if c, err := settings.get(); err == nil {
+		options.Max = int64(c.Image.CacheMax)
+	} else {
+		log.Warn("the defaults hold until the configuration is mended, and downloads are kept without a cap", "err", err)
+	}
+	store, err := blobs.Open(dirs.Blobs(), options)
+	if err != nil {
+		return err
+	}
+	cleanup.Add(store.Close)
+	settings.watch(func(c config.Config) { store.SetMax(int64(c.Image.CacheMax)) })
+	registries := &registries{settings: settings}
+	cleanup.Add(registries.Close)
+	catalog := &catalog{settings: settings, dates: db, root: "/"}
 	imageService, err := images.New(ctx, images.Options{
-		Dirs: dirs, Store: db, Log: log, Catalog: catalog(), FromTar: diskimage.FromTar, RemoveAll: mmdebstrap.RemoveAll,
+		Dirs: dirs, Store: db, Log: log, Catalog: catalog.entries, FromLayers: diskimage.FromLayers, Registry: registries, Blobs: store,
+		Pin: settings.pin, RemoveAll: mmdebstrap.RemoveAll,
 	})
 	if err != nil {
 		return err
 	}
 	cleanup.Add(imageService.Close)
-	kernelService := kernels.New(kernels.Options{Dirs: dirs, Store: db, Log: log, FromTar: diskimage.FromTar})
+	driver := &qemu.Driver{}
+	kernelService := kernels.New(kernels.Options{
+		Dirs: dirs, Store: db, Log: log, Modules: driver.Guest().Modules, Configured: settings.defaultKernel, Proxy: settings.proxy, FromTar: diskimage.FromTar,
+	})
 	cleanup.Add(kernelService.Close)
 	memory, err := hostMemory()
 	if err != nil {
 		return err
 	}
 	vms, err := lifecycle.New(ctx, lifecycle.Options{
-		Dirs: dirs, Store: db, Images: imageService, Kernels: kernelService, Shims: shimAdapter{shims.New(dirs, log)}, Driver: &qemu.Driver{},
-		MakeDisk: diskimage.Empty, Log: log, DefaultImage: defaultImage, HostCPUs: runtime.NumCPU(), HostMemory: memory,
+		Dirs: dirs, Store: db, Images: imageService, Kernels: kernelService, Shims: shimAdapter{shims.New(dirs, log)}, Driver: driver,
+		MakeDisk: diskimage.Empty, Log: log, DefaultImage: settings.defaultImage, HostCPUs: runtime.NumCPU(), HostMemory: memory,
 	})
 	if err != nil {
 		return err
 	}
 	cleanup.Add(func() error { vms.Close(); return nil })
-	return serve(ctx, log, dirs, &server.Server{Dirs: dirs, VMs: vms, Images: imageService, Kernels: kernelService, Started: time.Now()}, ready)
+	return serve(ctx, log, dirs, &server.Server{Dirs: dirs, VMs: vms, Images: imageService, Kernels: kernelService, Recipe: catalog.recipe, Started: time.Now()}, ready)
 }
 
 // serve answers the API until ctx ends or a client asks for the end; calls under way

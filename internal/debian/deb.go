@@ -13,14 +13,14 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
 )
 
 // Bounds of one package's content. Debian's largest packages unpack to a few GiB.
 const (
 	maxEntries = 1 << 20
 	maxContent = 16 << 30
-	// maxWindow bounds the memory of a zstd decoder.
+	// maxWindow bounds the memory of a zstd or xz decoder.
 	maxWindow = 128 << 20
 )
 
@@ -38,7 +38,7 @@ func WalkDeb(r io.Reader, each func(*tar.Header, io.Reader) error) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer done()
-	archive := tar.NewReader(&io.LimitedReader{R: plain, N: maxContent})
+	archive := tar.NewReader(&bounded{r: plain, left: maxContent})
 	for n := 0; ; n++ {
 		h, err := archive.Next()
 		switch {
@@ -96,7 +96,7 @@ func decompress(name string, r io.Reader) (plain io.Reader, done func(), err err
 	case ".tar":
 		return r, none, nil
 	case ".xz":
-		plain, err = xz.NewReader(r)
+		plain, err = xz.NewReader(r, maxWindow)
 		return plain, none, err
 	case ".gz":
 		plain, err = gzip.NewReader(r)

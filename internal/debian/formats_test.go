@@ -16,6 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"pgregory.net/rapid"
+
+	"banger/internal/fetch"
 )
 
 func TestCompareVersions(t *testing.T) {
@@ -109,7 +111,7 @@ func TestParsePackages(t *testing.T) {
 }
 
 func TestParseRelease(t *testing.T) {
-	text := "Suite: oldstable\nCodename: bookworm\r\nValid-Until: Sun, 29 Nov 2026 19:58:56 UTC\nAcquire-By-Hash: yes\n" +
+	text := "Suite: oldstable\nCodename: bookworm\r\nDate: Sun, 22 Nov 2026  9:58:56 UTC\nValid-Until: Sun, 29 Nov 2026 19:58:56 UTC\nAcquire-By-Hash: yes\n" +
 		"MD5Sum:\n 0 0 x\nSHA256:\n " + strings.Repeat("0", 63) + "1       12 main/binary-amd64/Packages.xz\n"
 	got, err := parseRelease([]byte(text))
 	if err != nil {
@@ -117,10 +119,11 @@ func TestParseRelease(t *testing.T) {
 	}
 	want := release{
 		suite: "oldstable", codename: "bookworm", byHash: true,
+		date:       time.Date(2026, 11, 22, 9, 58, 56, 0, time.UTC),
 		validUntil: time.Date(2026, 11, 29, 19, 58, 56, 0, time.UTC),
-		files:      map[string]digest{"main/binary-amd64/Packages.xz": {size: 12, sha256: [32]byte{31: 1}}},
+		files:      map[string]fetch.Digest{"main/binary-amd64/Packages.xz": {Size: 12, SHA256: [32]byte{31: 1}}},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(release{}, digest{}), cmpopts.EquateApproxTime(0)); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(release{}), cmpopts.EquateApproxTime(0)); diff != "" {
 		t.Error(diff)
 	}
 	before, after := got.validUntil.Add(-time.Hour), got.validUntil.Add(time.Hour)
@@ -140,7 +143,7 @@ func TestParseRelease(t *testing.T) {
 			t.Errorf("check(%q, %s, %t) = %v", test.suite, test.now, test.ignore, err)
 		}
 	}
-	for _, bad := range []string{"", "Valid-Until: tomorrow\n", "SHA256:\n abc 1 x\n", "SHA256:\n " + strings.Repeat("0", 64) + " -1 x\n", "SHA256:\n x\n"} {
+	for _, bad := range []string{"", "Valid-Until: tomorrow\n", "Date: today\n", "SHA256:\n abc 1 x\n", "SHA256:\n " + strings.Repeat("0", 64) + " -1 x\n", "SHA256:\n x\n"} {
 		if _, err := parseRelease([]byte(bad)); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
@@ -257,7 +260,7 @@ func FuzzRelease(f *testing.F) {
 		if r, err := parseRelease(text); err == nil && r.files == nil {
 			t.Error("a release without a list")
 		}
-		_, _ = verify(text, nil)
+		_, _, _ = verify(text, nil)
 	})
 }
 

@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"time"
+
+	"banger/internal/fetch"
 )
 
 // Package is one binary package of an archive, as a verified index describes it.
@@ -19,14 +22,21 @@ type Package struct {
 	Filename string
 	// URI and Suite say where it was found.
 	URI, Suite string
-	digest     digest
+	// IndexDate is the date of the suite's index, and Key the fingerprint of the key
+	// of Debian's that has signed it.
+	IndexDate time.Time
+	Key       string
+	digest    fetch.Digest
 }
 
+// URL is where the package's file is.
+func (p Package) URL() string { return p.URI + "/" + escapePath(p.Filename) }
+
 // Size is the length of the package's file in bytes.
-func (p Package) Size() int64 { return p.digest.size }
+func (p Package) Size() int64 { return p.digest.Size }
 
 // SHA256 is the digest of the package's file in hexadecimal.
-func (p Package) SHA256() string { return fmt.Sprintf("%x", p.digest.sha256) }
+func (p Package) SHA256() string { return p.digest.Hex() }
 
 // maxPackage bounds one package file, in bytes. Debian's largest are 2 GiB.
 const maxPackage = 4 << 30
@@ -67,8 +77,8 @@ func newPackage(s stanza) (Package, error) {
 	if p.digest, err = parseDigest(s["sha256"], s["size"]); err != nil {
 		return p, err
 	}
-	if p.digest.size > maxPackage {
-		return p, fmt.Errorf("its file of %d bytes is too large", p.digest.size)
+	if p.digest.Size > maxPackage {
+		return p, fmt.Errorf("its file of %d bytes is too large", p.digest.Size)
 	}
 	return p, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,54 +12,45 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 
 	"banger/internal/base/errs"
+	"banger/internal/fetch"
 )
-
-// DefaultKeyring is where the package debian-archive-keyring puts Debian's keys.
-const DefaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-// digest is what a Release or Packages file says of another file.
-type digest struct {
-	size   int64
-	sha256 [32]byte
-}
 
 // release is what we use of a Release file.
 type release struct {
 	suite, codename string
+	date            time.Time
 	validUntil      time.Time // zero: for ever
 	byHash          bool
-	files           map[string]digest // by path below dists/<suite>/
+	files           map[string]fetch.Digest // by path below dists/<suite>/
 }
 
-func readKeyring(path string) (openpgp.EntityList, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, errs.New(errs.Unavailable, "cannot read Debian's keys: %w", err).WithHint("apt-get install debian-archive-keyring")
+// verify returns the text that one of keys has signed, and nothing else of
+// inRelease, and the fingerprint of that key. A release has several signatures: one
+// that is good is enough, whatever the others are.
+func verify(inRelease []byte, keys openpgp.EntityList) (text []byte, key string, err error) {
+	err = errors.New("it is not signed")
+	for _, k := range keys {
+		// Anew for each key: verifying reads the signatures.
+		block, _ := clearsign.Decode(inRelease)
+		if block == nil {
+			return nil, "", err
+		}
+		_, failed := block.VerifySignature(openpgp.EntityList{k}, nil)
+		if failed == nil {
+			return block.Bytes, Fingerprint(k), nil
+		}
+		// That one of the keys has not signed says less than that its signature is bad.
+		if !errors.Is(failed, pgperrors.ErrUnknownIssuer) || !errors.Is(err, errNoKey) {
+			err = fmt.Errorf("%w: %w", errNoKey, failed)
+		}
 	}
-	read := openpgp.ReadKeyRing
-	if bytes.HasPrefix(data, []byte("-----BEGIN PGP")) {
-		read = openpgp.ReadArmoredKeyRing
-	}
-	keys, err := read(bytes.NewReader(data))
-	if err != nil {
-		return nil, errs.New(errs.Unavailable, "cannot read Debian's keys in %q: %w", path, err).WithHint("apt-get install --reinstall debian-archive-keyring")
-	}
-	return keys, nil
+	return nil, "", err
 }
 
-// verify returns the text that one of keys has signed, and nothing else of inRelease.
-func verify(inRelease []byte, keys openpgp.EntityList) ([]byte, error) {
-	block, _ := clearsign.Decode(inRelease)
-	if block == nil {
-		return nil, errors.New("it is not signed")
-	}
-	if _, err := block.VerifySignature(keys, nil); err != nil {
-		return nil, fmt.Errorf("no key of Debian has signed it: %w", err)
-	}
-	return block.Bytes, nil
-}
+var errNoKey = errors.New("no key of Debian has signed it")
 
 // parseRelease reads a Release file, after the Debian wiki's
 // DebianRepository/Format.
@@ -82,14 +72,17 @@ func newRelease(s stanza) (release, error) {
 	r := release{
 		suite: s["suite"], codename: s["codename"],
 		byHash: strings.EqualFold(s["acquire-by-hash"], "yes"),
-		files:  map[string]digest{},
+		files:  map[string]fetch.Digest{},
 	}
-	if v := s["valid-until"]; v != "" {
-		t, err := time.Parse("Mon, _2 Jan 2006 15:04:05 MST", v)
-		if err != nil {
-			return r, fmt.Errorf("cannot read the date %q", v)
+	for name, to := range map[string]*time.Time{"date": &r.date, "valid-until": &r.validUntil} {
+		if s[name] == "" {
+			continue
 		}
-		r.validUntil = t
+		t, err := time.Parse("Mon, _2 Jan 2006 15:04:05 MST", s[name])
+		if err != nil {
+			return r, fmt.Errorf("cannot read the date %.80q", s[name])
+		}
+		*to = t.UTC()
 	}
 	for line := range strings.Lines(s["sha256"]) {
 		fields := strings.Fields(line)
@@ -122,14 +115,14 @@ func (r release) check(suite string, now time.Time, ignoreExpiry bool) error {
 	return nil
 }
 
-func parseDigest(sum, size string) (digest, error) {
-	var d digest
+func parseDigest(sum, size string) (fetch.Digest, error) {
+	var d fetch.Digest
 	raw, err := hex.DecodeString(sum)
-	if err != nil || len(raw) != len(d.sha256) {
+	if err != nil || len(raw) != len(d.SHA256) {
 		return d, fmt.Errorf("%.80q is no SHA-256", sum)
 	}
-	copy(d.sha256[:], raw)
-	if d.size, err = strconv.ParseInt(size, 10, 64); err != nil || d.size < 0 {
+	copy(d.SHA256[:], raw)
+	if d.Size, err = strconv.ParseInt(size, 10, 64); err != nil || d.Size < 0 {
 		return d, fmt.Errorf("%.80q is no size", size)
 	}
 	return d, nil

@@ -34,6 +34,31 @@ type Source struct {
 	IgnoreExpiry bool
 }
 
+// Sources returns the archives that may be Debian's, and the file or folder that names
+// them: own, a file in the format of sources.list(5) (deb822), if it exists; else the
+// apt configuration below root. A file of ours that names none is an error.
+func Sources(own, root string) (all []Source, from string, err error) {
+	if own != "" {
+		text, err := readBounded(own, maxSourceFile)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, own, errs.New(errs.Unavailable, "cannot read the mirrors to use: %w", err)
+		default:
+			for _, s := range parseSources(text) {
+				all = append(all, resolve(root, s)...)
+			}
+			if len(all) == 0 {
+				return nil, own, errs.New(errs.Invalid, "%q names no mirror for %s", own, Arch).WithHint(
+					"write lines as in apt's debian.sources: Types: deb, URIs:, Suites:, Components:; or remove the file")
+			}
+			return all, own, nil
+		}
+	}
+	all, err = DebianSources(root)
+	return all, filepath.Join(root, "etc", "apt"), err
+}
+
 // DebianSources returns the archives in the apt configuration below root
 // (root/etc/apt) that may be Debian's: those that name Debian's keyring, and
 // those that name none. Which of the latter are Debian's shows when a signature

@@ -22,7 +22,7 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
 
 	"banger/internal/base/errs"
 )
@@ -32,6 +32,8 @@ const (
 	maxModules = 1 << 16
 	maxModule  = 256 << 20
 	maxText    = 16 << 20
+	// maxWindow bounds the memory of a decoder.
+	maxWindow = 64 << 20
 )
 
 // Module is one loadable module.
@@ -42,6 +44,10 @@ type Module struct {
 	Path string
 	info modinfo
 }
+
+// Release is that of the kernel which the module was built for, or "" if it does not
+// say.
+func (m Module) Release() string { return m.info.release }
 
 // Set is the modules of a tree. It does not change.
 type Set struct {
@@ -59,8 +65,8 @@ func Normalize(name string) string { return strings.ReplaceAll(name, "-", "_") }
 // extensions of module files, each with what undoes its compression.
 var extensions = []string{".ko", ".ko.xz", ".ko.zst", ".ko.gz"}
 
-// nameOf returns the name of the module in a file, or "" if it is none.
-func nameOf(file string) string {
+// NameOf returns the name of the module in a file, or "" if it is none.
+func NameOf(file string) string {
 	for _, ext := range extensions {
 		if stem, ok := strings.CutSuffix(path.Base(file), ext); ok && stem != "" {
 			return Normalize(stem)
@@ -78,7 +84,7 @@ func Scan(ctx context.Context, tree fs.FS) (*Set, error) {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		name := nameOf(file)
+		name := NameOf(file)
 		if _, twice := s.byName[name]; name == "" || twice {
 			return nil
 		}
@@ -111,7 +117,7 @@ func (s *Set) readLists(tree fs.FS) error {
 	// that modules it does not list come last.
 	rank := map[string]int{}
 	for line := range strings.Lines(order) {
-		if name := nameOf(strings.TrimSpace(line)); name != "" {
+		if name := NameOf(strings.TrimSpace(line)); name != "" {
 			rank[name] = len(rank) - len(order)
 		}
 	}
@@ -124,7 +130,7 @@ func (s *Set) readLists(tree fs.FS) error {
 		return err
 	}
 	for line := range strings.Lines(builtin) {
-		if name := nameOf(strings.TrimSpace(line)); name != "" {
+		if name := NameOf(strings.TrimSpace(line)); name != "" {
 			s.builtin = append(s.builtin, name)
 		}
 	}
@@ -201,12 +207,12 @@ func Read(tree fs.FS, file string) ([]byte, error) {
 	var plain io.Reader = f
 	switch path.Ext(file) {
 	case ".xz":
-		plain, err = xz.NewReader(f)
+		plain, err = xz.NewReader(f, maxWindow)
 	case ".gz":
 		plain, err = gzip.NewReader(f)
 	case ".zst":
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxModule)); err == nil {
+		if z, err = zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
 			defer z.Close()
 			plain = z
 		}
@@ -231,6 +237,13 @@ func (s *Set) Known(name string) bool {
 	_, ok := s.byName[name]
 	return ok || s.isBuiltin(name)
 }
+
+// Builtin says whether modules.builtin lists a module.
+func (s *Set) Builtin(name string) bool { return s.isBuiltin(Normalize(name)) }
+
+// Lists says whether the tree has a list of the built-in modules: without it nothing
+// is known of them.
+func (s *Set) Lists() bool { return len(s.builtin) > 0 }
 
 func (s *Set) isBuiltin(name string) bool {
 	_, ok := slices.BinarySearch(s.builtin, name)

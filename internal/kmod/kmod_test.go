@@ -286,6 +286,45 @@ func TestTrieHoldsWhatWasPutIn(t *testing.T) {
 	})
 }
 
+func TestRelease(t *testing.T) {
+	s := scan(t, fstest.MapFS{"a.ko": {Data: fakeModule("vermagic=6.1.0-9-amd64 SMP preempt", "depends=")}, "b.ko": {Data: fakeModule("depends=")}})
+	if a, b := s.Modules()[0].Release(), s.Modules()[1].Release(); a != "6.1.0-9-amd64" || b != "" {
+		t.Errorf("built for %q and %q", a, b)
+	}
+	if s.Lists() || s.Builtin("a") {
+		t.Error("built-in modules of a tree that lists none")
+	}
+	if s := scan(t, sample(t)); !s.Lists() || !s.Builtin("builtin_one") || !s.Builtin("builtin-one") || s.Builtin("lib") {
+		t.Error("built-in modules are not those of the list")
+	}
+}
+
+func FuzzLists(f *testing.F) {
+	f.Add([]byte("kernel/a.ko\n"), []byte("kernel/b-c.ko\n"), []byte("b_c.alias=fs-x\x00b_c.license=GPL\x00"))
+	f.Add([]byte("\n\n.ko"), []byte("/"), []byte(".alias="))
+	f.Fuzz(func(t *testing.T, order, builtin, info []byte) {
+		tree := fstest.MapFS{
+			"kernel/a.ko": {Data: fakeModule("depends=")}, "modules.order": {Data: order}, "modules.builtin": {Data: builtin}, "modules.builtin.modinfo": {Data: info},
+		}
+		s, err := Scan(context.Background(), tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := s.Index()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := lookup(t, files["modules.dep.bin"], "a"); !slices.Equal(got, []string{"kernel/a.ko:"}) {
+			t.Errorf("modules.dep.bin holds %q", got)
+		}
+		for name := range strings.Lines(string(builtin)) {
+			if n := NameOf(strings.TrimSpace(name)); n != "" && !s.Builtin(n) {
+				t.Errorf("%q is not built in", n)
+			}
+		}
+	})
+}
+
 func FuzzModinfo(f *testing.F) {
 	f.Add(fakeModule("depends=a,b-c", "softdep=pre: x post: y", "alias=devname:a", "alias=char-major-1-2"))
 	f.Add(fakeModule())

@@ -19,6 +19,7 @@ type modinfo struct {
 	pre      []string // names of soft dependencies to load before
 	softdeps []string // as written
 	aliases  []string // as written
+	release  string   // of the kernel it was built for
 }
 
 // readInfo reads the modinfo of a module's ELF.
@@ -60,6 +61,8 @@ func parseModinfo(text string) modinfo {
 		case "softdep":
 			m.softdeps = append(m.softdeps, value)
 			m.pre = append(m.pre, preOf(value)...)
+		case "vermagic": // the release, then flags (kernel: include/linux/vermagic.h)
+			m.release, _, _ = strings.Cut(value, " ")
 		case "alias":
 			m.aliases = append(m.aliases, value)
 		}

@@ -36,7 +36,7 @@ func TestIndexIsDepmods(t *testing.T) {
 	depmod, dir := needKmod(t, "depmod"), t.TempDir()
 	tree := fstest.MapFS{}
 	for file, f := range sample(t) {
-		if name := nameOf(file); name == "" || !bytes.Contains(f.Data, []byte("depends=")) {
+		if name := NameOf(file); name == "" || !bytes.Contains(f.Data, []byte("depends=")) {
 			tree[file] = f
 		} else if !strings.HasPrefix(file, "updates") {
 			tree[file] = &fstest.MapFile{Data: fakeModule("alias=x-" + name + "[0-9]*")}

@@ -3,6 +3,7 @@ package mmdebstrap
 import (
 	"bytes"
 	"context"
+	"os"
 	"regexp"
 	"runtime"
 	"strings"
@@ -19,6 +20,8 @@ type Source struct {
 	// SignedBy is the absolute path of the keyring that the archive must be signed
 	// with; where it is empty, the keys that the host's apt trusts count.
 	SignedBy string
+	// IgnoreExpiry takes lists whose Valid-Until has passed (snapshots).
+	IgnoreExpiry bool
 }
 
 var (
@@ -38,12 +41,19 @@ func sourcesList(sources []Source) (string, error) {
 		if !plainURI.MatchString(s.URI) {
 			return "", bad("address", s.URI)
 		}
-		options := ""
+		var options []string
 		if s.SignedBy != "" {
 			if !plainPath.MatchString(s.SignedBy) {
 				return "", bad("keyring", s.SignedBy)
 			}
-			options = "[signed-by=" + s.SignedBy + "] "
+			options = append(options, "signed-by="+s.SignedBy)
+		}
+		if s.IgnoreExpiry {
+			options = append(options, "check-valid-until=no")
+		}
+		head := "deb "
+		if options != nil {
+			head += "[" + strings.Join(options, " ") + "] "
 		}
 		for _, c := range s.Components {
 			if !plainWord.MatchString(c) {
@@ -54,7 +64,7 @@ func sourcesList(sources []Source) (string, error) {
 			if !plainWord.MatchString(suite) {
 				return "", bad("suite", suite)
 			}
-			b.WriteString("deb " + options + s.URI + " " + suite + " " + strings.Join(s.Components, " ") + "\n")
+			b.WriteString(head + s.URI + " " + suite + " " + strings.Join(s.Components, " ") + "\n")
 		}
 	}
 	if b.Len() == 0 {
@@ -64,11 +74,35 @@ func sourcesList(sources []Source) (string, error) {
 	return b.String(), nil
 }
 
-// aptProxies returns what the host's apt is told about proxies, as options.
-func aptProxies(ctx context.Context) ([]string, error) {
+// Proxies are how mirrors are reached; fields that are empty are none.
+type Proxies struct {
+	// HTTP and HTTPS are URLs; No has hosts, with commas between, that are reached without.
+	HTTP, HTTPS, No string
+}
+
+// environ is the environment that names the proxies: ours, where p is nil.
+func (p *Proxies) environ() (env []string) {
+	if p != nil {
+		return []string{"http_proxy=" + p.HTTP, "https_proxy=" + p.HTTPS, "no_proxy=" + p.No}
+	}
+	for _, v := range []string{"http_proxy", "https_proxy", "no_proxy"} {
+		if value, ok := os.LookupEnv(v); ok {
+			env = append(env, v+"="+value)
+		}
+	}
+	return env
+}
+
+// options are what apt is told about proxies on its command line: what the host's apt is,
+// where p is nil. Otherwise the environment is enough: the build's apt reads nothing of
+// the host's.
+func (p *Proxies) options(ctx context.Context) ([]string, error) {
+	if p != nil {
+		return nil, nil
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd, err := command(ctx, "/tmp", "apt-config", "dump")
+	cmd, err := command(ctx, []string{"HOME=/tmp"}, "apt-config", "dump")
 	if err != nil {
 		return nil, err
 	}

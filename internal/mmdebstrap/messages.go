@@ -21,6 +21,7 @@ type messages struct {
 	line []byte
 	last []string
 	full bool
+	why  explained
 }
 
 // Write never fails.
@@ -52,6 +53,7 @@ func (m *messages) take(line string) {
 	if line == "" {
 		return
 	}
+	m.why.take(line)
 	if len(m.last) == maxTail {
 		m.last = m.last[1:]
 	}
@@ -81,4 +83,10 @@ func (m *messages) tail() string {
 func (m *messages) diskFull() bool {
 	_ = m.tail()
 	return m.full
+}
+
+// reason is what apt has failed of, if it is known.
+func (m *messages) reason() error {
+	_ = m.tail()
+	return m.why.err()
 }

@@ -8,6 +8,7 @@
 package mmdebstrap
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,19 +28,15 @@ import (
 	"banger/internal/base/undo"
 )
 
-// Packages is what the default image has beyond Debian's minimum: an init that
-// boots, and what a developer expects to find.
-var Packages = []string{
-	"systemd", "systemd-sysv", "dbus", "libpam-systemd", "libnss-myhostname", "udev", "kmod",
-	"iproute2", "iputils-ping", "netbase", "openssh-client", "curl", "ca-certificates", "git",
-	"less", "vim-tiny", "nano", "bash-completion", "tmux", "sudo", "procps", "psmisc", "file",
-	"python3-minimal", "jq", "tzdata", "xz-utils", "zstd", "unzip",
-}
-
 // customize prepares the root file system for life in a VM.
 //
 //go:embed customize.sh
 var customize string
+
+// record writes down what the image was made of.
+//
+//go:embed record.sh
+var record string
 
 // Options say what to build, and where.
 type Options struct {
@@ -46,8 +44,14 @@ type Options struct {
 	Suite string
 	// Sources are the archives to take packages from. They end up in the image.
 	Sources []Source
+	// Keyring has the keys, binary (RFC 9580, without armor), that sources without a
+	// SignedBy must be signed with; empty: those that the host's apt trusts.
+	Keyring []byte
 	// Include lists packages on top of Debian's minimum.
 	Include []string
+	// Proxies take the place of those that the host's apt and our environment name; nil
+	// leaves these.
+	Proxies *Proxies
 	// Tmp is an existing, absolute folder on a file system with room for the
 	// unpacked packages. Build removes what it makes there; after a crash
 	// [RemoveAll] does.
@@ -56,46 +60,78 @@ type Options struct {
 	Progress progress.Func
 }
 
-// Build writes the tar of a new root file system to w. When it returns, no
-// process of the build is left, whether it ended by itself or by ctx. An error of
-// w ends the build and is the error. A full disk is an error that wraps ENOSPC.
-func Build(ctx context.Context, o Options, w io.Writer) (err error) {
-	lines, err := sourcesList(o.Sources)
-	if err != nil {
-		return err
-	}
+// Check says whether images can be built on this host: it is nil, or an error that says
+// what is missing.
+func Check(ctx context.Context) error {
+	_, err := findTools(ctx)
+	return err
+}
+
+func findTools(ctx context.Context) (way, error) {
 	if _, err := lookPath("mmdebstrap"); err != nil {
-		return errs.New(errs.Unavailable, "cannot build an image: mmdebstrap is not installed").WithHint("apt-get install mmdebstrap")
+		return way{}, errs.New(errs.Unavailable, "cannot build an image: mmdebstrap is not installed").WithHint("apt-get install mmdebstrap")
 	}
-	how, err := findWay(ctx)
+	return findWay(ctx)
+}
+
+// Build writes the tar of a new root file system to w, and returns what it was made of,
+// which the image has at [RecordPath], too. When it returns, no process of the build is
+// left, whether it ended by itself or by ctx. An error of w ends the build and is the
+// error. A full disk is an error that wraps ENOSPC; a package that there is not is
+// errs.NotFound, packages that do not go together are errs.Conflict.
+func Build(ctx context.Context, o Options, w io.Writer) (made Record, err error) {
+	how, err := findTools(ctx)
 	if err != nil {
-		return err
+		return made, err
 	}
-	proxies, err := aptProxies(ctx)
+	proxies, err := o.Proxies.options(ctx)
 	if err != nil {
-		return err
+		return made, err
 	}
 	tmp, err := os.MkdirTemp(o.Tmp, "mmdebstrap-")
 	if err != nil {
-		return err
+		return made, err
 	}
 	var clean undo.Stack
 	clean.Add(func() error { return RemoveAll(context.WithoutCancel(ctx), tmp) })
 	defer func() { err = errors.Join(err, clean.Run()) }()
 	// Apt's unprivileged user must get in; the folders above keep others out.
 	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // see above
-		return err
+		return made, err
 	}
 
 	seen := how.tmp(tmp)
+	sources := slices.Clone(o.Sources)
+	if len(o.Keyring) > 0 {
+		if err := os.WriteFile(filepath.Join(tmp, keyringName), o.Keyring, 0o644); err != nil { //nolint:gosec // apt's user reads it
+			return made, err
+		}
+		for i := range sources {
+			sources[i].SignedBy = cmp.Or(sources[i].SignedBy, filepath.Join(seen, keyringName))
+		}
+	}
+	lines, err := sourcesList(sources)
+	if err != nil {
+		return made, err
+	}
 	args := append(how.prefix(tmp), "mmdebstrap", "--mode="+how.mode, "--variant=minbase", "--format=tar",
-		"--include="+strings.Join(o.Include, ","), "--customize-hook="+customize)
+		"--include="+strings.Join(o.Include, ","), "--customize-hook="+customize, "--customize-hook="+record)
 	for _, p := range proxies {
 		args = append(args, "--aptopt="+p)
 	}
 	args = append(args, "--", o.Suite, "-", "-")
-	return run(ctx, args, seen, lines, w, o.Progress)
+	env := append(o.Proxies.environ(), "HOME="+seen, "TMPDIR="+seen, "BANGER_RECORD="+filepath.Join(seen, recordName))
+	if err := run(ctx, args, env, lines, w, o.Progress); err != nil {
+		return made, err
+	}
+	return readRecord(filepath.Join(tmp, recordName))
 }
+
+// The files that Build itself has in its temporary folder.
+const (
+	keyringName = "keys.gpg"
+	recordName  = "record"
+)
 
 // searchPath has the folders of system tools too, which an ordinary user's PATH lacks.
 var searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -112,19 +148,14 @@ func lookPath(name string) (string, error) {
 // command returns a command that is a session of its own, gets SIGKILL when we
 // die, and is killed as a whole when ctx ends. The caller locks its thread, to
 // which the kernel ties our death (prctl(2), PR_SET_PDEATHSIG).
-func command(ctx context.Context, tmp string, args ...string) (*exec.Cmd, error) {
+func command(ctx context.Context, env []string, args ...string) (*exec.Cmd, error) {
 	path, err := lookPath(args[0])
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "cannot build an image: %s is not installed", args[0])
 	}
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"LC_ALL=C", "PATH=" + searchPath, "HOME=" + tmp, "TMPDIR=" + tmp}
-	for _, v := range []string{"http_proxy", "https_proxy", "no_proxy"} {
-		if value, ok := os.LookupEnv(v); ok {
-			cmd.Env = append(cmd.Env, v+"="+value)
-		}
-	}
+	cmd.Env = append([]string{"LC_ALL=C", "PATH=" + searchPath}, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return kill(cmd.Process.Pid) }
 	// A process that has left the group may hold our pipes open.
@@ -132,10 +163,10 @@ func command(ctx context.Context, tmp string, args ...string) (*exec.Cmd, error)
 	return cmd, nil
 }
 
-func run(ctx context.Context, args []string, tmp, sources string, w io.Writer, p progress.Func) error {
+func run(ctx context.Context, args, env []string, sources string, w io.Writer, p progress.Func) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd, err := command(ctx, tmp, args...)
+	cmd, err := command(ctx, env, args...)
 	if err != nil {
 		return err
 	}
@@ -150,6 +181,8 @@ func run(ctx context.Context, args []string, tmp, sources string, w io.Writer, p
 		return out.err
 	case err != nil && log.diskFull():
 		return fmt.Errorf("mmdebstrap failed: %w", syscall.ENOSPC)
+	case err != nil && log.reason() != nil:
+		return log.reason()
 	case err != nil:
 		return errs.New(errs.Unavailable, "mmdebstrap failed: %w: %s", err, log.tail())
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"banger/internal/base/errs"
 	"banger/internal/base/progress"
 	"banger/internal/base/testneed"
@@ -51,18 +53,26 @@ func TestBuildStreams(t *testing.T) {
 echo "I: using $TMPDIR/x as tempdir..." >&2
 echo "I: downloading packages with apt..." >&2
 echo scrap > "$TMPDIR/scrap" || exit 1
+printf '# made of\nindex\tbookworm\tSat, 21 Nov 2026 09:15:44 UTC\npackage\ta\t1.0\tamd64\tbookworm\n' > "$BANGER_RECORD"
 cat
 for a; do case $a in --customize-hook=*) ;; *) printf "<%s>" "$a";; esac; done
 `)
 	var steps []string
 	o.Progress = func(r progress.Report) { steps = append(steps, r.Detail) }
+	o.Keyring = []byte("keys")
 	var out bytes.Buffer
-	if err := Build(t.Context(), o, &out); err != nil {
+	made, err := Build(t.Context(), o, &out)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if d := cmp.Diff(made, Record{
+		[]Index{{"bookworm", time.Date(2026, 11, 21, 9, 15, 44, 0, time.UTC)}}, []Package{{"a", "1.0", "amd64", "bookworm"}},
+	}); d != "" {
+		t.Error(d)
 	}
 	got := out.String()
 	for _, want := range []string{
-		"deb http://mirror.example.com/debian bookworm main\n", "<--variant=minbase>", "<--format=tar>", "<--include=a,b>", "<--><bookworm><-><->",
+		"/keys.gpg] http://mirror.example.com/debian bookworm main\n", "<--variant=minbase>", "<--format=tar>", "<--include=a,b>", "<--><bookworm><-><->",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
@@ -77,7 +87,7 @@ for a; do case $a in --customize-hook=*) ;; *) printf "<%s>" "$a";; esac; done
 func TestBuildFails(t *testing.T) {
 	t.Run("its own error", func(t *testing.T) {
 		o := fake(t, "echo 'E: no luck' >&2; exit 3")
-		err := Build(t.Context(), o, io.Discard)
+		_, err := Build(t.Context(), o, io.Discard)
 		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), ": no luck") {
 			t.Errorf("got %v", err)
 		}
@@ -85,14 +95,27 @@ func TestBuildFails(t *testing.T) {
 	})
 	t.Run("full disk", func(t *testing.T) {
 		o := fake(t, "printf 'dpkg: error: No space left on device' >&2; exit 1")
-		if err := Build(t.Context(), o, io.Discard); !errors.Is(err, syscall.ENOSPC) {
+		if _, err := Build(t.Context(), o, io.Discard); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("got %v", err)
 		}
+	})
+	t.Run("a package", func(t *testing.T) {
+		o := fake(t, "echo 'E: Unable to locate package b' >&2; exit 1")
+		if _, err := Build(t.Context(), o, io.Discard); errs.KindOf(err) != errs.NotFound || err.Error() != "there is no package b" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("no record", func(t *testing.T) {
+		o := fake(t, "exit 0")
+		if _, err := Build(t.Context(), o, io.Discard); errs.KindOf(err) != errs.Internal {
+			t.Errorf("got %v", err)
+		}
+		wantEmpty(t, o.Tmp)
 	})
 	t.Run("writer", func(t *testing.T) {
 		o := fake(t, "exec cat /dev/zero")
 		broken := errors.New("broken")
-		if err := Build(t.Context(), o, writerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
+		if _, err := Build(t.Context(), o, writerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
 			t.Errorf("got %v", err)
 		}
 		wantEmpty(t, o.Tmp)
@@ -100,7 +123,7 @@ func TestBuildFails(t *testing.T) {
 	t.Run("no archive", func(t *testing.T) {
 		o := fake(t, "")
 		o.Sources = nil
-		if err := Build(t.Context(), o, io.Discard); errs.KindOf(err) != errs.Unavailable || errs.HintOf(err) == "" {
+		if _, err := Build(t.Context(), o, io.Discard); errs.KindOf(err) != errs.Unavailable || errs.HintOf(err) == "" {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -130,7 +153,7 @@ wait
 `)
 	needNamespaces(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := Build(ctx, o, writerFunc(func(b []byte) (int, error) {
+	_, err := Build(ctx, o, writerFunc(func(b []byte) (int, error) {
 		cancel() // the background process runs
 		return len(b), nil
 	}))
@@ -144,7 +167,7 @@ wait
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BANGER_TEST_DOOMED"); dir != "" {
 		searchPath = dir + ":" + searchPath
-		err := Build(context.Background(), Options{
+		_, err := Build(context.Background(), Options{
 			Suite: "bookworm", Tmp: dir,
 			Sources: []Source{{URI: "http://mirror.example.com/debian", Suites: []string{"bookworm"}, Components: []string{"main"}}},
 		}, os.Stdout)
@@ -218,6 +241,10 @@ func TestSourcesList(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
 	}
+	if got, err := sourcesList([]Source{{URI: "http://a.example.com", Suites: []string{"sid"}, Components: []string{"main"}, IgnoreExpiry: true}}); err != nil ||
+		got != "deb [check-valid-until=no] http://a.example.com sid main\n" {
+		t.Errorf("a snapshot: %q, %v", got, err)
+	}
 	for name, spoil := range map[string]func(*Source){
 		"newline in the address": func(s *Source) { s.URI += "\ndeb http://evil.example.com x main" },
 		"option as the address":  func(s *Source) { s.URI = "[trusted=yes] http://evil.example.com" },
@@ -272,7 +299,7 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// TestBuildForReal builds the default image from the host's own mirror, and needs
+// TestBuildForReal builds an image from the host's own mirror, and needs
 // minutes and a network.
 func TestBuildForReal(t *testing.T) {
 	testneed.Asked(t, testneed.Mirror)
@@ -280,7 +307,7 @@ func TestBuildForReal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Suite: "bookworm", Include: Packages, Tmp: t.TempDir()}
+	o := Options{Suite: "bookworm", Include: []string{"systemd", "systemd-sysv", "sudo", "git"}, Tmp: t.TempDir()}
 	for line := range strings.Lines(string(targets)) {
 		if f := strings.Fields(line); len(f) == 3 && strings.HasPrefix(f[1], o.Suite) && strings.Contains(f[0], "debian") {
 			o.Sources = append(o.Sources, Source{URI: f[0], Suites: f[1:2], Components: f[2:3], SignedBy: "/usr/share/keyrings/debian-archive-keyring.gpg"})
@@ -289,10 +316,11 @@ func TestBuildForReal(t *testing.T) {
 	var steps []string
 	o.Progress = func(r progress.Report) { steps = append(steps, r.Detail) }
 	pr, pw := io.Pipe()
-	built := make(chan error, 1)
+	built, made := make(chan error, 1), Record{}
 	start := time.Now()
 	go func() {
-		err := Build(t.Context(), o, pw)
+		var err error
+		made, err = Build(t.Context(), o, pw)
 		_ = pw.CloseWithError(err)
 		built <- err
 	}()
@@ -322,10 +350,17 @@ func TestBuildForReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d entries in %s, %d bytes of padding; steps %q", len(names), time.Since(start).Round(time.Second), n, steps)
-	for _, want := range []string{"usr/bin/git", "usr/lib/systemd/systemd", "etc/systemd/system/systemd-firstboot.service", "dev/null", "etc/.updated"} {
+	for _, want := range []string{"usr/bin/git", "usr/lib/systemd/systemd", "etc/systemd/system/systemd-firstboot.service", "dev/null", "etc/.updated", strings.TrimPrefix(RecordPath, "/")} {
 		if names[want] == nil {
 			t.Errorf("no %s", want)
 		}
+	}
+	if len(made.Indexes) == 0 || time.Since(made.Indexes[0].Date) > 365*24*time.Hour {
+		t.Errorf("indexes %v", made.Indexes)
+	}
+	i := slices.IndexFunc(made.Packages, func(p Package) bool { return p.Name == "git" })
+	if i < 0 || made.Packages[i].Version == "" || made.Packages[i].Architecture != "amd64" || !strings.HasPrefix(made.Packages[i].Suite, o.Suite) {
+		t.Errorf("git is not among %v", made.Packages)
 	}
 	for _, bad := range []string{"etc/resolv.conf", "etc/hostname", "etc/apt/apt.conf.d/99mmdebstrap"} {
 		if names[bad] != nil {
@@ -339,4 +374,14 @@ func TestBuildForReal(t *testing.T) {
 		t.Errorf("shadow: %+v", h)
 	}
 	wantEmpty(t, o.Tmp)
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add("# x\nindex\ta\tSat, 21 Nov 2026 09:15:44 UTC\npackage\ta\t1\tall\ta\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := parseRecord(strings.NewReader(text))
+		if err == nil && len(r.Indexes)+len(r.Packages) > strings.Count(text, "\n")+1 {
+			t.Errorf("%q has %+v", text, r)
+		}
+	})
 }

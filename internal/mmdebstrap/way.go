@@ -76,7 +76,7 @@ func (w way) tmp(dir string) string {
 func try(ctx context.Context, args ...string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd, err := command(ctx, os.TempDir(), args...)
+	cmd, err := command(ctx, []string{"HOME=" + os.TempDir(), "TMPDIR=" + os.TempDir()}, args...)
 	if err != nil {
 		return err
 	}

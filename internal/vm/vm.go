@@ -53,7 +53,7 @@ type Spec struct {
 	// bound to ImageDigest.
 	Image       string
 	ImageDigest string
-	// Kernel is the release that the VM boots.
+	// Kernel is the name of the kernel that the VM boots.
 	Kernel string
 	VCPUs  int
 	// Memory, System and Work are the sizes of the guest's memory, of the disk
@@ -61,6 +61,9 @@ type Spec struct {
 	Memory, System, Work Size
 	// RemoveOnStop deletes the VM when it stops.
 	RemoveOnStop bool
+	// Config is what the image said of its processes when the VM was made, without
+	// labels; the image may be another one by now. Nil: it said nothing.
+	Config *ImageConfig
 }
 
 // VM is the record of a VM.
@@ -73,7 +76,20 @@ type VM struct {
 	CreatedAt time.Time
 	// StartedAt is zero unless the VM is Starting, Running or Stopping.
 	StartedAt time.Time
+	// Boot is what it was started with; zero at the same times.
+	Boot Boot
 }
+
+// Boot is the part of a Spec that is fixed while a VM runs: what it was started
+// with, while the Spec is what it gets at the next start.
+type Boot struct {
+	Kernel string
+	VCPUs  int
+	Memory Size
+}
+
+// Boot returns what a VM that starts now would have.
+func (s Spec) Boot() Boot { return Boot{s.Kernel, s.VCPUs, s.Memory} }
 
 // Operation is a journal entry: an action on a VM that has begun and not ended.
 type Operation struct {
@@ -86,28 +102,20 @@ type Operation struct {
 // Image is the record of an image on disk.
 type Image struct {
 	Name string
-	// Digest is "sha256:" and the hexadecimal digest of the tar it was made of.
+	// Digest names the contents of the base disk: the chain id of the layers that it
+	// was made of (OCI image specification, config.md), which for a single tar is that
+	// tar's digest.
 	Digest string
 	// Path is the base disk.
 	Path      string
 	Bytes     int64
 	Source    string
 	CreatedAt time.Time
-}
-
-// Kernel is the record of a kernel on disk.
-type Kernel struct {
-	// Release is what uname -r prints in the guest.
-	Release string
-	// Version is the Debian package's version, or empty.
-	Version string
-	// Digest is "sha256:" and the hexadecimal digest of the ELF.
-	Digest string
-	// Path is the ELF; ModulesDisk the read-only ext4 of /lib/modules/<release>;
-	// ModulesDir holds the uncompressed modules that an initramfs may need, and
-	// modules.builtin.
-	Path, ModulesDisk, ModulesDir string
-	Bytes                         int64
-	Source                        string
-	CreatedAt                     time.Time
+	// Config is what the image says of the processes that run in it; nil: nothing.
+	Config *ImageConfig
+	// Origin is the OCI image it was made of; nil for one made of packages or of a
+	// tar. Documents go with it, but only into a record: nothing that lists images has
+	// them.
+	Origin    *ImageOrigin
+	Documents *ImageDocuments
 }

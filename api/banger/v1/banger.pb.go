@@ -96,6 +96,116 @@ func (State) EnumDescriptor() ([]byte, []int) {
 	return file_banger_v1_banger_proto_rawDescGZIP(), []int{0}
 }
 
+// Form is what an export writes.
+type ImageExportRequest_Form int32
+
+const (
+	// FORM_UNSPECIFIED is an OCI image layout with the image's layers, as a tar.
+	ImageExportRequest_FORM_UNSPECIFIED ImageExportRequest_Form = 0
+	// FORM_FLAT is the same with one layer that has all files.
+	ImageExportRequest_FORM_FLAT ImageExportRequest_Form = 1
+	// FORM_ROOT is a tar of the root file system.
+	ImageExportRequest_FORM_ROOT ImageExportRequest_Form = 2
+)
+
+// Enum value maps for ImageExportRequest_Form.
+var (
+	ImageExportRequest_Form_name = map[int32]string{
+		0: "FORM_UNSPECIFIED",
+		1: "FORM_FLAT",
+		2: "FORM_ROOT",
+	}
+	ImageExportRequest_Form_value = map[string]int32{
+		"FORM_UNSPECIFIED": 0,
+		"FORM_FLAT":        1,
+		"FORM_ROOT":        2,
+	}
+)
+
+func (x ImageExportRequest_Form) Enum() *ImageExportRequest_Form {
+	p := new(ImageExportRequest_Form)
+	*p = x
+	return p
+}
+
+func (x ImageExportRequest_Form) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ImageExportRequest_Form) Descriptor() protoreflect.EnumDescriptor {
+	return file_banger_v1_banger_proto_enumTypes[1].Descriptor()
+}
+
+func (ImageExportRequest_Form) Type() protoreflect.EnumType {
+	return &file_banger_v1_banger_proto_enumTypes[1]
+}
+
+func (x ImageExportRequest_Form) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ImageExportRequest_Form.Descriptor instead.
+func (ImageExportRequest_Form) EnumDescriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{24, 0}
+}
+
+// Part is one of the files of a kernel.
+type KernelImportRequest_Part int32
+
+const (
+	// PART_UNSPECIFIED goes with a message without data.
+	KernelImportRequest_PART_UNSPECIFIED KernelImportRequest_Part = 0
+	// PART_KERNEL is an ELF or a bzImage.
+	KernelImportRequest_PART_KERNEL KernelImportRequest_Part = 1
+	// PART_CONFIG is its configuration.
+	KernelImportRequest_PART_CONFIG KernelImportRequest_Part = 2
+	// PART_MODULES is a tar of its modules; it may be compressed.
+	KernelImportRequest_PART_MODULES KernelImportRequest_Part = 3
+)
+
+// Enum value maps for KernelImportRequest_Part.
+var (
+	KernelImportRequest_Part_name = map[int32]string{
+		0: "PART_UNSPECIFIED",
+		1: "PART_KERNEL",
+		2: "PART_CONFIG",
+		3: "PART_MODULES",
+	}
+	KernelImportRequest_Part_value = map[string]int32{
+		"PART_UNSPECIFIED": 0,
+		"PART_KERNEL":      1,
+		"PART_CONFIG":      2,
+		"PART_MODULES":     3,
+	}
+)
+
+func (x KernelImportRequest_Part) Enum() *KernelImportRequest_Part {
+	p := new(KernelImportRequest_Part)
+	*p = x
+	return p
+}
+
+func (x KernelImportRequest_Part) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KernelImportRequest_Part) Descriptor() protoreflect.EnumDescriptor {
+	return file_banger_v1_banger_proto_enumTypes[2].Descriptor()
+}
+
+func (KernelImportRequest_Part) Type() protoreflect.EnumType {
+	return &file_banger_v1_banger_proto_enumTypes[2]
+}
+
+func (x KernelImportRequest_Part) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KernelImportRequest_Part.Descriptor instead.
+func (KernelImportRequest_Part) EnumDescriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{55, 0}
+}
+
 // ErrorDetail accompanies every error of this API.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -175,7 +285,7 @@ type VM struct {
 	Image string `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
 	// image_digest names the base disk.
 	ImageDigest string `protobuf:"bytes,6,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
-	// kernel is the kernel's release, as uname -r prints it.
+	// kernel is the name of the kernel that it boots.
 	Kernel string `protobuf:"bytes,7,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	// vcpus is the number of virtual CPUs.
 	Vcpus int32 `protobuf:"varint,8,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
@@ -208,7 +318,13 @@ type VM struct {
 	// init is the guest's PID 1 ("systemd", "banger-init", …) while running.
 	Init string `protobuf:"bytes,22,opt,name=init,proto3" json:"init,omitempty"`
 	// console_log is the path of the console log on the host.
-	ConsoleLog    string `protobuf:"bytes,23,opt,name=console_log,json=consoleLog,proto3" json:"console_log,omitempty"`
+	ConsoleLog string `protobuf:"bytes,23,opt,name=console_log,json=consoleLog,proto3" json:"console_log,omitempty"`
+	// config is what the image said of its processes when the VM was made, without
+	// labels; unset if it said nothing, and in a List.
+	Config *ImageConfig `protobuf:"bytes,24,opt,name=config,proto3" json:"config,omitempty"`
+	// boot is what the VM that runs was started with; unset while stopped. It differs
+	// from kernel, vcpus and memory_bytes after a Set that waits for the next start.
+	Boot          *VMBoot `protobuf:"bytes,30,opt,name=boot,proto3" json:"boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +520,84 @@ func (x *VM) GetConsoleLog() string {
 	return ""
 }
 
+func (x *VM) GetConfig() *ImageConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *VM) GetBoot() *VMBoot {
+	if x != nil {
+		return x.Boot
+	}
+	return nil
+}
+
+// VMBoot is what a VM was started with.
+type VMBoot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is the kernel's name.
+	Kernel string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// vcpus is the number of virtual CPUs.
+	Vcpus int32 `protobuf:"varint,2,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
+	// memory_bytes is the guest's memory.
+	MemoryBytes   int64 `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMBoot) Reset() {
+	*x = VMBoot{}
+	mi := &file_banger_v1_banger_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMBoot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMBoot) ProtoMessage() {}
+
+func (x *VMBoot) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMBoot.ProtoReflect.Descriptor instead.
+func (*VMBoot) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *VMBoot) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+func (x *VMBoot) GetVcpus() int32 {
+	if x != nil {
+		return x.Vcpus
+	}
+	return 0
+}
+
+func (x *VMBoot) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
 // Progress is one line of what an operation is doing.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -421,7 +615,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_banger_v1_banger_proto_msgTypes[2]
+	mi := &file_banger_v1_banger_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +627,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[2]
+	mi := &file_banger_v1_banger_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +640,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{2}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Progress) GetPhase() string {
@@ -491,7 +685,7 @@ type OperationEvent struct {
 
 func (x *OperationEvent) Reset() {
 	*x = OperationEvent{}
-	mi := &file_banger_v1_banger_proto_msgTypes[3]
+	mi := &file_banger_v1_banger_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +697,7 @@ func (x *OperationEvent) String() string {
 func (*OperationEvent) ProtoMessage() {}
 
 func (x *OperationEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[3]
+	mi := &file_banger_v1_banger_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +710,7 @@ func (x *OperationEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationEvent.ProtoReflect.Descriptor instead.
 func (*OperationEvent) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{3}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OperationEvent) GetEvent() isOperationEvent_Event {
@@ -582,14 +776,16 @@ type CreateRequest struct {
 	Start bool `protobuf:"varint,7,opt,name=start,proto3" json:"start,omitempty"`
 	// hold, with start, kills the VM when the last client that holds it at the
 	// shim is gone (see shim.v1.ShimService.Hold).
-	Hold          bool `protobuf:"varint,8,opt,name=hold,proto3" json:"hold,omitempty"`
+	Hold bool `protobuf:"varint,8,opt,name=hold,proto3" json:"hold,omitempty"`
+	// kernel is a kernel's name, or what Pull takes; empty takes the default kernel.
+	Kernel        string `protobuf:"bytes,20,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[4]
+	mi := &file_banger_v1_banger_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +797,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[4]
+	mi := &file_banger_v1_banger_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +810,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{4}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -673,6 +869,86 @@ func (x *CreateRequest) GetHold() bool {
 	return false
 }
 
+func (x *CreateRequest) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+// SetRequest changes those properties of a VM that are set.
+type SetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// vm is a name or a unique id prefix.
+	Vm string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// kernel is a kernel's name, or what Pull takes.
+	Kernel *string `protobuf:"bytes,2,opt,name=kernel,proto3,oneof" json:"kernel,omitempty"`
+	// vcpus is 1 to 32.
+	Vcpus *int32 `protobuf:"varint,3,opt,name=vcpus,proto3,oneof" json:"vcpus,omitempty"`
+	// memory_bytes is the guest's memory.
+	MemoryBytes   *int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRequest) Reset() {
+	*x = SetRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRequest) ProtoMessage() {}
+
+func (x *SetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
+func (*SetRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SetRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *SetRequest) GetKernel() string {
+	if x != nil && x.Kernel != nil {
+		return *x.Kernel
+	}
+	return ""
+}
+
+func (x *SetRequest) GetVcpus() int32 {
+	if x != nil && x.Vcpus != nil {
+		return *x.Vcpus
+	}
+	return 0
+}
+
+func (x *SetRequest) GetMemoryBytes() int64 {
+	if x != nil && x.MemoryBytes != nil {
+		return *x.MemoryBytes
+	}
+	return 0
+}
+
 // StartRequest names the VM to start.
 type StartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -684,7 +960,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[5]
+	mi := &file_banger_v1_banger_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +972,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[5]
+	mi := &file_banger_v1_banger_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +985,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{5}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StartRequest) GetVm() string {
@@ -732,7 +1008,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[6]
+	mi := &file_banger_v1_banger_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +1020,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[6]
+	mi := &file_banger_v1_banger_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +1033,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{6}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StopRequest) GetVm() string {
@@ -787,7 +1063,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[7]
+	mi := &file_banger_v1_banger_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1075,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[7]
+	mi := &file_banger_v1_banger_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1088,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{7}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RestartRequest) GetVm() string {
@@ -842,7 +1118,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[8]
+	mi := &file_banger_v1_banger_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1130,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[8]
+	mi := &file_banger_v1_banger_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1143,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{8}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *KillRequest) GetVm() string {
@@ -897,7 +1173,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[9]
+	mi := &file_banger_v1_banger_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1185,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[9]
+	mi := &file_banger_v1_banger_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1198,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{9}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRequest) GetVm() string {
@@ -948,7 +1224,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[10]
+	mi := &file_banger_v1_banger_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1236,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[10]
+	mi := &file_banger_v1_banger_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1249,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{10}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{12}
 }
 
 // ListResponse is every VM, oldest first.
@@ -987,7 +1263,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[11]
+	mi := &file_banger_v1_banger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1275,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[11]
+	mi := &file_banger_v1_banger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1288,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{11}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetVms() []*VM {
@@ -1033,7 +1309,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[12]
+	mi := &file_banger_v1_banger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1321,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[12]
+	mi := &file_banger_v1_banger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1334,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{12}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetRequest) GetVm() string {
@@ -1079,7 +1355,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[13]
+	mi := &file_banger_v1_banger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1367,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[13]
+	mi := &file_banger_v1_banger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1380,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{13}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetResponse) GetVm() *VM {
@@ -1129,7 +1405,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[14]
+	mi := &file_banger_v1_banger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1417,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[14]
+	mi := &file_banger_v1_banger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1430,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{14}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogsRequest) GetVm() string {
@@ -1189,7 +1465,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[15]
+	mi := &file_banger_v1_banger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1477,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[15]
+	mi := &file_banger_v1_banger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1490,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{15}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogsResponse) GetData() []byte {
@@ -1239,7 +1515,7 @@ type DiskRequest struct {
 
 func (x *DiskRequest) Reset() {
 	*x = DiskRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[16]
+	mi := &file_banger_v1_banger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1527,7 @@ func (x *DiskRequest) String() string {
 func (*DiskRequest) ProtoMessage() {}
 
 func (x *DiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[16]
+	mi := &file_banger_v1_banger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1540,7 @@ func (x *DiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
 func (*DiskRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{16}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DiskRequest) GetVm() string {
@@ -1304,7 +1580,7 @@ type DiskResponse struct {
 
 func (x *DiskResponse) Reset() {
 	*x = DiskResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[17]
+	mi := &file_banger_v1_banger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1592,7 @@ func (x *DiskResponse) String() string {
 func (*DiskResponse) ProtoMessage() {}
 
 func (x *DiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[17]
+	mi := &file_banger_v1_banger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1605,7 @@ func (x *DiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskResponse.ProtoReflect.Descriptor instead.
 func (*DiskResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{17}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DiskResponse) GetPath() string {
@@ -1369,14 +1645,19 @@ type Image struct {
 	// source says where the bytes came from.
 	Source string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
 	// in_use counts the VMs made of it.
-	InUse         int32 `protobuf:"varint,7,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	InUse int32 `protobuf:"varint,7,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	// config is what the image says of its processes; unset if it says nothing, and
+	// in a List.
+	Config *ImageConfig `protobuf:"bytes,8,opt,name=config,proto3" json:"config,omitempty"`
+	// origin is the OCI image it was made of; unset for others, and in a List.
+	Origin        *ImageOrigin `protobuf:"bytes,9,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_banger_v1_banger_proto_msgTypes[18]
+	mi := &file_banger_v1_banger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1669,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[18]
+	mi := &file_banger_v1_banger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1682,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{18}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Image) GetName() string {
@@ -1453,6 +1734,884 @@ func (x *Image) GetInUse() int32 {
 	return 0
 }
 
+func (x *Image) GetConfig() *ImageConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *Image) GetOrigin() *ImageOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+// ImageOrigin says which OCI image a base disk was made of.
+type ImageOrigin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// reference is the image's in its registry; empty for one that came as an archive.
+	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	// manifest_digest is that of the image's manifest.
+	ManifestDigest string `protobuf:"bytes,2,opt,name=manifest_digest,json=manifestDigest,proto3" json:"manifest_digest,omitempty"`
+	// index_digest is that of the index in which it was found; may be empty.
+	IndexDigest string `protobuf:"bytes,3,opt,name=index_digest,json=indexDigest,proto3" json:"index_digest,omitempty"`
+	// config_digest is what Docker calls the image's id.
+	ConfigDigest string `protobuf:"bytes,4,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`
+	// media_type is the manifest's.
+	MediaType string `protobuf:"bytes,5,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// platform is such as "linux/amd64".
+	Platform string `protobuf:"bytes,6,opt,name=platform,proto3" json:"platform,omitempty"`
+	// layers are from the lowest to the highest.
+	Layers        []*ImageLayer `protobuf:"bytes,7,rep,name=layers,proto3" json:"layers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageOrigin) Reset() {
+	*x = ImageOrigin{}
+	mi := &file_banger_v1_banger_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageOrigin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageOrigin) ProtoMessage() {}
+
+func (x *ImageOrigin) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageOrigin.ProtoReflect.Descriptor instead.
+func (*ImageOrigin) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ImageOrigin) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ImageOrigin) GetManifestDigest() string {
+	if x != nil {
+		return x.ManifestDigest
+	}
+	return ""
+}
+
+func (x *ImageOrigin) GetIndexDigest() string {
+	if x != nil {
+		return x.IndexDigest
+	}
+	return ""
+}
+
+func (x *ImageOrigin) GetConfigDigest() string {
+	if x != nil {
+		return x.ConfigDigest
+	}
+	return ""
+}
+
+func (x *ImageOrigin) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *ImageOrigin) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *ImageOrigin) GetLayers() []*ImageLayer {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+// ImageLayer is a layer of an OCI image.
+type ImageLayer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// digest is that of the blob.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// bytes is the blob's size.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// media_type says how it is compressed.
+	MediaType string `protobuf:"bytes,3,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// diff_id is the digest of the tar in it.
+	DiffId        string `protobuf:"bytes,4,opt,name=diff_id,json=diffId,proto3" json:"diff_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageLayer) Reset() {
+	*x = ImageLayer{}
+	mi := &file_banger_v1_banger_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageLayer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageLayer) ProtoMessage() {}
+
+func (x *ImageLayer) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageLayer.ProtoReflect.Descriptor instead.
+func (*ImageLayer) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ImageLayer) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImageLayer) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ImageLayer) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *ImageLayer) GetDiffId() string {
+	if x != nil {
+		return x.DiffId
+	}
+	return ""
+}
+
+// ImagePullRequest names an image in a registry.
+type ImagePullRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// reference is as docker pull takes it.
+	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	// platform is such as "linux/amd64"; empty is the host's.
+	Platform      string `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePullRequest) Reset() {
+	*x = ImagePullRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePullRequest) ProtoMessage() {}
+
+func (x *ImagePullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePullRequest.ProtoReflect.Descriptor instead.
+func (*ImagePullRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ImagePullRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ImagePullRequest) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+// ImageExportRequest names an image and a form.
+type ImageExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// image is a name or a digest prefix.
+	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// form is what is written.
+	Form          ImageExportRequest_Form `protobuf:"varint,2,opt,name=form,proto3,enum=banger.v1.ImageExportRequest_Form" json:"form,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageExportRequest) Reset() {
+	*x = ImageExportRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageExportRequest) ProtoMessage() {}
+
+func (x *ImageExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageExportRequest.ProtoReflect.Descriptor instead.
+func (*ImageExportRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ImageExportRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageExportRequest) GetForm() ImageExportRequest_Form {
+	if x != nil {
+		return x.Form
+	}
+	return ImageExportRequest_FORM_UNSPECIFIED
+}
+
+// ImageExportEvent is a progress report or a part of the tar, which ends with the
+// stream.
+type ImageExportEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*ImageExportEvent_Progress
+	//	*ImageExportEvent_Data
+	Event         isImageExportEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageExportEvent) Reset() {
+	*x = ImageExportEvent{}
+	mi := &file_banger_v1_banger_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageExportEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageExportEvent) ProtoMessage() {}
+
+func (x *ImageExportEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageExportEvent.ProtoReflect.Descriptor instead.
+func (*ImageExportEvent) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ImageExportEvent) GetEvent() isImageExportEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *ImageExportEvent) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Event.(*ImageExportEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ImageExportEvent) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Event.(*ImageExportEvent_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isImageExportEvent_Event interface {
+	isImageExportEvent_Event()
+}
+
+type ImageExportEvent_Progress struct {
+	// progress may come any number of times.
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ImageExportEvent_Data struct {
+	// data are the next bytes.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*ImageExportEvent_Progress) isImageExportEvent_Event() {}
+
+func (*ImageExportEvent_Data) isImageExportEvent_Event() {}
+
+// ImageTagRequest gives an image a name.
+type ImageTagRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// image is a name or a digest prefix.
+	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// name is the new name.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageTagRequest) Reset() {
+	*x = ImageTagRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageTagRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageTagRequest) ProtoMessage() {}
+
+func (x *ImageTagRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageTagRequest.ProtoReflect.Descriptor instead.
+func (*ImageTagRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ImageTagRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageTagRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// ImageTagResponse is the image under its new name.
+type ImageTagResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// image is the image.
+	Image         *Image `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageTagResponse) Reset() {
+	*x = ImageTagResponse{}
+	mi := &file_banger_v1_banger_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageTagResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageTagResponse) ProtoMessage() {}
+
+func (x *ImageTagResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageTagResponse.ProtoReflect.Descriptor instead.
+func (*ImageTagResponse) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ImageTagResponse) GetImage() *Image {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// ImageHistoryRequest names one image.
+type ImageHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// image is a name or a digest prefix.
+	Image         string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageHistoryRequest) Reset() {
+	*x = ImageHistoryRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageHistoryRequest) ProtoMessage() {}
+
+func (x *ImageHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ImageHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ImageHistoryRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+// ImageHistoryResponse is how an image came to be.
+type ImageHistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// steps are from the last to the first.
+	Steps         []*ImageStep `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageHistoryResponse) Reset() {
+	*x = ImageHistoryResponse{}
+	mi := &file_banger_v1_banger_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageHistoryResponse) ProtoMessage() {}
+
+func (x *ImageHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ImageHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ImageHistoryResponse) GetSteps() []*ImageStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// ImageStep is one step of an image's making, in the words of who made it.
+type ImageStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// created_at may be unset.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// created_by is such as the instruction of a Dockerfile.
+	CreatedBy string `protobuf:"bytes,2,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// comment may be empty.
+	Comment string `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
+	// layer is what the step added; unset where it changed no file.
+	Layer         *ImageLayer `protobuf:"bytes,4,opt,name=layer,proto3" json:"layer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageStep) Reset() {
+	*x = ImageStep{}
+	mi := &file_banger_v1_banger_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageStep) ProtoMessage() {}
+
+func (x *ImageStep) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageStep.ProtoReflect.Descriptor instead.
+func (*ImageStep) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ImageStep) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *ImageStep) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *ImageStep) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *ImageStep) GetLayer() *ImageLayer {
+	if x != nil {
+		return x.Layer
+	}
+	return nil
+}
+
+// ImagePruneRequest says what to remove besides downloads.
+type ImagePruneRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// all removes the images that no VM uses, too.
+	All           bool `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePruneRequest) Reset() {
+	*x = ImagePruneRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePruneRequest) ProtoMessage() {}
+
+func (x *ImagePruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePruneRequest.ProtoReflect.Descriptor instead.
+func (*ImagePruneRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ImagePruneRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+// ImagePruneResponse says what went.
+type ImagePruneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// images are the names that are gone.
+	Images []string `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	// disk_bytes is the size of the base disks that are gone.
+	DiskBytes int64 `protobuf:"varint,2,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// download_bytes is the size of the downloads that are gone.
+	DownloadBytes int64 `protobuf:"varint,3,opt,name=download_bytes,json=downloadBytes,proto3" json:"download_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePruneResponse) Reset() {
+	*x = ImagePruneResponse{}
+	mi := &file_banger_v1_banger_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePruneResponse) ProtoMessage() {}
+
+func (x *ImagePruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePruneResponse.ProtoReflect.Descriptor instead.
+func (*ImagePruneResponse) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ImagePruneResponse) GetImages() []string {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *ImagePruneResponse) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *ImagePruneResponse) GetDownloadBytes() int64 {
+	if x != nil {
+		return x.DownloadBytes
+	}
+	return 0
+}
+
+// ImageConfig is what an image says of the processes that run in it: the "config"
+// of an OCI image. All texts together have at most 1 MiB.
+type ImageConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// env are KEY=VALUE pairs.
+	Env []string `protobuf:"bytes,1,rep,name=env,proto3" json:"env,omitempty"`
+	// working_dir is where processes start; empty means "/".
+	WorkingDir string `protobuf:"bytes,2,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
+	// user is a name or number, optionally ":group"; empty means root.
+	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	// entrypoint is what runs by itself, before cmd or the caller's arguments.
+	Entrypoint []string `protobuf:"bytes,4,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	// cmd are the arguments of entrypoint, or the command, where the caller gives none.
+	Cmd []string `protobuf:"bytes,5,rep,name=cmd,proto3" json:"cmd,omitempty"`
+	// stop_signal asks what runs to end: a name or number; empty means SIGTERM.
+	StopSignal string `protobuf:"bytes,6,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	// exposed_ports are "80/tcp": where what runs listens.
+	ExposedPorts []string `protobuf:"bytes,7,rep,name=exposed_ports,json=exposedPorts,proto3" json:"exposed_ports,omitempty"`
+	// volumes are folders that what runs expects to be there.
+	Volumes []string `protobuf:"bytes,8,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// labels are for people and tools.
+	Labels        map[string]string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageConfig) Reset() {
+	*x = ImageConfig{}
+	mi := &file_banger_v1_banger_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageConfig) ProtoMessage() {}
+
+func (x *ImageConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageConfig.ProtoReflect.Descriptor instead.
+func (*ImageConfig) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ImageConfig) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *ImageConfig) GetWorkingDir() string {
+	if x != nil {
+		return x.WorkingDir
+	}
+	return ""
+}
+
+func (x *ImageConfig) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ImageConfig) GetEntrypoint() []string {
+	if x != nil {
+		return x.Entrypoint
+	}
+	return nil
+}
+
+func (x *ImageConfig) GetCmd() []string {
+	if x != nil {
+		return x.Cmd
+	}
+	return nil
+}
+
+func (x *ImageConfig) GetStopSignal() string {
+	if x != nil {
+		return x.StopSignal
+	}
+	return ""
+}
+
+func (x *ImageConfig) GetExposedPorts() []string {
+	if x != nil {
+		return x.ExposedPorts
+	}
+	return nil
+}
+
+func (x *ImageConfig) GetVolumes() []string {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *ImageConfig) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 // ImageListRequest asks for every image.
 type ImageListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1462,7 +2621,7 @@ type ImageListRequest struct {
 
 func (x *ImageListRequest) Reset() {
 	*x = ImageListRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[19]
+	mi := &file_banger_v1_banger_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +2633,7 @@ func (x *ImageListRequest) String() string {
 func (*ImageListRequest) ProtoMessage() {}
 
 func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[19]
+	mi := &file_banger_v1_banger_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +2646,7 @@ func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListRequest.ProtoReflect.Descriptor instead.
 func (*ImageListRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{19}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{34}
 }
 
 // ImageListResponse is every image by name.
@@ -1501,7 +2660,7 @@ type ImageListResponse struct {
 
 func (x *ImageListResponse) Reset() {
 	*x = ImageListResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[20]
+	mi := &file_banger_v1_banger_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +2672,7 @@ func (x *ImageListResponse) String() string {
 func (*ImageListResponse) ProtoMessage() {}
 
 func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[20]
+	mi := &file_banger_v1_banger_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +2685,7 @@ func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListResponse.ProtoReflect.Descriptor instead.
 func (*ImageListResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{20}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ImageListResponse) GetImages() []*Image {
@@ -1547,7 +2706,7 @@ type ImageGetRequest struct {
 
 func (x *ImageGetRequest) Reset() {
 	*x = ImageGetRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[21]
+	mi := &file_banger_v1_banger_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +2718,7 @@ func (x *ImageGetRequest) String() string {
 func (*ImageGetRequest) ProtoMessage() {}
 
 func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[21]
+	mi := &file_banger_v1_banger_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +2731,7 @@ func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageGetRequest.ProtoReflect.Descriptor instead.
 func (*ImageGetRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{21}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ImageGetRequest) GetImage() string {
@@ -1593,7 +2752,7 @@ type ImageGetResponse struct {
 
 func (x *ImageGetResponse) Reset() {
 	*x = ImageGetResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[22]
+	mi := &file_banger_v1_banger_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +2764,7 @@ func (x *ImageGetResponse) String() string {
 func (*ImageGetResponse) ProtoMessage() {}
 
 func (x *ImageGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[22]
+	mi := &file_banger_v1_banger_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +2777,7 @@ func (x *ImageGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageGetResponse.ProtoReflect.Descriptor instead.
 func (*ImageGetResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{22}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ImageGetResponse) GetImage() *Image {
@@ -1639,7 +2798,7 @@ type ImageDeleteRequest struct {
 
 func (x *ImageDeleteRequest) Reset() {
 	*x = ImageDeleteRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[23]
+	mi := &file_banger_v1_banger_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +2810,7 @@ func (x *ImageDeleteRequest) String() string {
 func (*ImageDeleteRequest) ProtoMessage() {}
 
 func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[23]
+	mi := &file_banger_v1_banger_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +2823,7 @@ func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDeleteRequest.ProtoReflect.Descriptor instead.
 func (*ImageDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{23}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ImageDeleteRequest) GetImage() string {
@@ -1687,7 +2846,7 @@ type ImageDeleteResponse struct {
 
 func (x *ImageDeleteResponse) Reset() {
 	*x = ImageDeleteResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[24]
+	mi := &file_banger_v1_banger_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +2858,7 @@ func (x *ImageDeleteResponse) String() string {
 func (*ImageDeleteResponse) ProtoMessage() {}
 
 func (x *ImageDeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[24]
+	mi := &file_banger_v1_banger_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +2871,7 @@ func (x *ImageDeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDeleteResponse.ProtoReflect.Descriptor instead.
 func (*ImageDeleteResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{24}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ImageDeleteResponse) GetImage() *Image {
@@ -1737,14 +2896,20 @@ type ImageImportRequest struct {
 	// source is recorded as the image's origin; in the first message only.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	// data is at most 1 MiB of the tar.
-	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// config is the new image's; in the first message only.
+	Config *ImageConfig `protobuf:"bytes,4,opt,name=config,proto3" json:"config,omitempty"`
+	// image is which image of an archive with several; in the first message only.
+	Image string `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
+	// platform is whose images of an archive are wanted; in the first message only.
+	Platform      string `protobuf:"bytes,6,opt,name=platform,proto3" json:"platform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImageImportRequest) Reset() {
 	*x = ImageImportRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[25]
+	mi := &file_banger_v1_banger_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +2921,7 @@ func (x *ImageImportRequest) String() string {
 func (*ImageImportRequest) ProtoMessage() {}
 
 func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[25]
+	mi := &file_banger_v1_banger_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +2934,7 @@ func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageImportRequest.ProtoReflect.Descriptor instead.
 func (*ImageImportRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{25}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ImageImportRequest) GetName() string {
@@ -1793,18 +2958,47 @@ func (x *ImageImportRequest) GetData() []byte {
 	return nil
 }
 
-// ImageBuildRequest names a catalog entry.
+func (x *ImageImportRequest) GetConfig() *ImageConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *ImageImportRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageImportRequest) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+// ImageBuildRequest names a catalog entry, or describes a new image.
 type ImageBuildRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// image is the catalog name; empty takes the default image.
-	Image         string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// from is "debian:SUITE", for a new image of Debian's packages; image is empty then.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// variant names a list of packages: "base" (which empty means), "dev" or "docker".
+	Variant string `protobuf:"bytes,3,opt,name=variant,proto3" json:"variant,omitempty"`
+	// packages come besides.
+	Packages []string `protobuf:"bytes,4,rep,name=packages,proto3" json:"packages,omitempty"`
+	// name is the new image's.
+	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImageBuildRequest) Reset() {
 	*x = ImageBuildRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[26]
+	mi := &file_banger_v1_banger_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +3010,7 @@ func (x *ImageBuildRequest) String() string {
 func (*ImageBuildRequest) ProtoMessage() {}
 
 func (x *ImageBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[26]
+	mi := &file_banger_v1_banger_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,12 +3023,40 @@ func (x *ImageBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBuildRequest.ProtoReflect.Descriptor instead.
 func (*ImageBuildRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{26}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ImageBuildRequest) GetImage() string {
 	if x != nil {
 		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageBuildRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ImageBuildRequest) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *ImageBuildRequest) GetPackages() []string {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *ImageBuildRequest) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -1853,7 +3075,7 @@ type ImageEvent struct {
 
 func (x *ImageEvent) Reset() {
 	*x = ImageEvent{}
-	mi := &file_banger_v1_banger_proto_msgTypes[27]
+	mi := &file_banger_v1_banger_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +3087,7 @@ func (x *ImageEvent) String() string {
 func (*ImageEvent) ProtoMessage() {}
 
 func (x *ImageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[27]
+	mi := &file_banger_v1_banger_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +3100,7 @@ func (x *ImageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageEvent.ProtoReflect.Descriptor instead.
 func (*ImageEvent) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{27}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ImageEvent) GetEvent() isImageEvent_Event {
@@ -1929,9 +3151,9 @@ type Kernel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// release is what uname -r prints in the guest.
 	Release string `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
-	// version is the package's version.
+	// version is the Debian package's version; empty for other kernels.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// digest is the ELF's sha256.
+	// digest is the ELF's: "sha256:" and 64 hexadecimal digits.
 	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	// path is the ELF on the host.
 	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
@@ -1944,14 +3166,32 @@ type Kernel struct {
 	// created_at is when it was made.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// in_use counts the VMs that boot it.
-	InUse         int32 `protobuf:"varint,9,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	InUse int32 `protobuf:"varint,9,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	// name is how users refer to it; for Debian's kernels it is the release.
+	Name string `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`
+	// default says that a VM for which no kernel is named gets this one.
+	Default bool `protobuf:"varint,11,opt,name=default,proto3" json:"default,omitempty"`
+	// format is what the kernel came as: "bzImage" or "ELF".
+	Format string `protobuf:"bytes,12,opt,name=format,proto3" json:"format,omitempty"`
+	// image_digest is that of the file in which the kernel came.
+	ImageDigest string `protobuf:"bytes,13,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	// modules_digest is the modules disk's.
+	ModulesDigest string `protobuf:"bytes,14,opt,name=modules_digest,json=modulesDigest,proto3" json:"modules_digest,omitempty"`
+	// origin says where it came from and how that was checked.
+	Origin *KernelOrigin `protobuf:"bytes,15,opt,name=origin,proto3" json:"origin,omitempty"`
+	// options are what it was checked for.
+	Options []*KernelOption `protobuf:"bytes,16,rep,name=options,proto3" json:"options,omitempty"`
+	// vms are the names of the VMs that boot it.
+	Vms []string `protobuf:"bytes,17,rep,name=vms,proto3" json:"vms,omitempty"`
+	// modules counts the loadable modules on the modules disk.
+	Modules       int32 `protobuf:"varint,18,opt,name=modules,proto3" json:"modules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Kernel) Reset() {
 	*x = Kernel{}
-	mi := &file_banger_v1_banger_proto_msgTypes[28]
+	mi := &file_banger_v1_banger_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +3203,7 @@ func (x *Kernel) String() string {
 func (*Kernel) ProtoMessage() {}
 
 func (x *Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[28]
+	mi := &file_banger_v1_banger_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +3216,7 @@ func (x *Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kernel.ProtoReflect.Descriptor instead.
 func (*Kernel) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{28}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Kernel) GetRelease() string {
@@ -2042,6 +3282,269 @@ func (x *Kernel) GetInUse() int32 {
 	return 0
 }
 
+func (x *Kernel) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Kernel) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+func (x *Kernel) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *Kernel) GetImageDigest() string {
+	if x != nil {
+		return x.ImageDigest
+	}
+	return ""
+}
+
+func (x *Kernel) GetModulesDigest() string {
+	if x != nil {
+		return x.ModulesDigest
+	}
+	return ""
+}
+
+func (x *Kernel) GetOrigin() *KernelOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+func (x *Kernel) GetOptions() []*KernelOption {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Kernel) GetVms() []string {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *Kernel) GetModules() int32 {
+	if x != nil {
+		return x.Modules
+	}
+	return 0
+}
+
+// KernelOrigin says where a kernel came from. Fields that do not apply are empty.
+type KernelOrigin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kind is "debian", "url", "file" or "host".
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// url is where the kernel's file, or Debian's package, was fetched.
+	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	// file_digest is that of the file at url.
+	FileDigest string `protobuf:"bytes,3,opt,name=file_digest,json=fileDigest,proto3" json:"file_digest,omitempty"`
+	// package is the Debian package's name.
+	Package string `protobuf:"bytes,4,opt,name=package,proto3" json:"package,omitempty"`
+	// suite is the suite whose index lists the package.
+	Suite string `protobuf:"bytes,5,opt,name=suite,proto3" json:"suite,omitempty"`
+	// index_date is the date of that index.
+	IndexDate *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=index_date,json=indexDate,proto3" json:"index_date,omitempty"`
+	// key is the fingerprint of the key that signed that index.
+	Key string `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`
+	// modules_url is where the modules were fetched, if not with the kernel.
+	ModulesUrl string `protobuf:"bytes,8,opt,name=modules_url,json=modulesUrl,proto3" json:"modules_url,omitempty"`
+	// modules_file_digest is that of the file at modules_url.
+	ModulesFileDigest string `protobuf:"bytes,9,opt,name=modules_file_digest,json=modulesFileDigest,proto3" json:"modules_file_digest,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *KernelOrigin) Reset() {
+	*x = KernelOrigin{}
+	mi := &file_banger_v1_banger_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelOrigin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelOrigin) ProtoMessage() {}
+
+func (x *KernelOrigin) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelOrigin.ProtoReflect.Descriptor instead.
+func (*KernelOrigin) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *KernelOrigin) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetFileDigest() string {
+	if x != nil {
+		return x.FileDigest
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetSuite() string {
+	if x != nil {
+		return x.Suite
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetIndexDate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IndexDate
+	}
+	return nil
+}
+
+func (x *KernelOrigin) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetModulesUrl() string {
+	if x != nil {
+		return x.ModulesUrl
+	}
+	return ""
+}
+
+func (x *KernelOrigin) GetModulesFileDigest() string {
+	if x != nil {
+		return x.ModulesFileDigest
+	}
+	return ""
+}
+
+// KernelOption is one thing that a kernel was checked for.
+type KernelOption struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is the configuration option, with "CONFIG_".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// module is the module that provides it where it is not built in; may be empty.
+	Module string `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
+	// state is "built in", "module", "missing" or "unknown".
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// reason says what needs it.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// required: without it the kernel is refused.
+	Required      bool `protobuf:"varint,5,opt,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelOption) Reset() {
+	*x = KernelOption{}
+	mi := &file_banger_v1_banger_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelOption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelOption) ProtoMessage() {}
+
+func (x *KernelOption) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelOption.ProtoReflect.Descriptor instead.
+func (*KernelOption) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *KernelOption) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KernelOption) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *KernelOption) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *KernelOption) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *KernelOption) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
 // KernelListRequest asks for every kernel.
 type KernelListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2051,7 +3554,7 @@ type KernelListRequest struct {
 
 func (x *KernelListRequest) Reset() {
 	*x = KernelListRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[29]
+	mi := &file_banger_v1_banger_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +3566,7 @@ func (x *KernelListRequest) String() string {
 func (*KernelListRequest) ProtoMessage() {}
 
 func (x *KernelListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[29]
+	mi := &file_banger_v1_banger_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +3579,7 @@ func (x *KernelListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelListRequest.ProtoReflect.Descriptor instead.
 func (*KernelListRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{29}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{46}
 }
 
 // KernelListResponse is every kernel, newest first.
@@ -2090,7 +3593,7 @@ type KernelListResponse struct {
 
 func (x *KernelListResponse) Reset() {
 	*x = KernelListResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[30]
+	mi := &file_banger_v1_banger_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +3605,7 @@ func (x *KernelListResponse) String() string {
 func (*KernelListResponse) ProtoMessage() {}
 
 func (x *KernelListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[30]
+	mi := &file_banger_v1_banger_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +3618,7 @@ func (x *KernelListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelListResponse.ProtoReflect.Descriptor instead.
 func (*KernelListResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{30}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *KernelListResponse) GetKernels() []*Kernel {
@@ -2123,6 +3626,800 @@ func (x *KernelListResponse) GetKernels() []*Kernel {
 		return x.Kernels
 	}
 	return nil
+}
+
+// KernelGetRequest names one kernel.
+type KernelGetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is a name.
+	Kernel        string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelGetRequest) Reset() {
+	*x = KernelGetRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelGetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelGetRequest) ProtoMessage() {}
+
+func (x *KernelGetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelGetRequest.ProtoReflect.Descriptor instead.
+func (*KernelGetRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *KernelGetRequest) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+// KernelGetResponse is one kernel.
+type KernelGetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is the kernel.
+	Kernel        *Kernel `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelGetResponse) Reset() {
+	*x = KernelGetResponse{}
+	mi := &file_banger_v1_banger_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelGetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelGetResponse) ProtoMessage() {}
+
+func (x *KernelGetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelGetResponse.ProtoReflect.Descriptor instead.
+func (*KernelGetResponse) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *KernelGetResponse) GetKernel() *Kernel {
+	if x != nil {
+		return x.Kernel
+	}
+	return nil
+}
+
+// KernelCatalogRequest asks for what can be pulled.
+type KernelCatalogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// all includes kernels that are not made for virtual machines.
+	All bool `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`
+	// allow_older takes an index that is older than one seen before.
+	AllowOlder    bool `protobuf:"varint,2,opt,name=allow_older,json=allowOlder,proto3" json:"allow_older,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelCatalogRequest) Reset() {
+	*x = KernelCatalogRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelCatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelCatalogRequest) ProtoMessage() {}
+
+func (x *KernelCatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelCatalogRequest.ProtoReflect.Descriptor instead.
+func (*KernelCatalogRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *KernelCatalogRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *KernelCatalogRequest) GetAllowOlder() bool {
+	if x != nil {
+		return x.AllowOlder
+	}
+	return false
+}
+
+// KernelCatalogEvent is a progress report, or the result, which comes last.
+type KernelCatalogEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*KernelCatalogEvent_Progress
+	//	*KernelCatalogEvent_Catalog
+	Event         isKernelCatalogEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelCatalogEvent) Reset() {
+	*x = KernelCatalogEvent{}
+	mi := &file_banger_v1_banger_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelCatalogEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelCatalogEvent) ProtoMessage() {}
+
+func (x *KernelCatalogEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelCatalogEvent.ProtoReflect.Descriptor instead.
+func (*KernelCatalogEvent) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *KernelCatalogEvent) GetEvent() isKernelCatalogEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *KernelCatalogEvent) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Event.(*KernelCatalogEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *KernelCatalogEvent) GetCatalog() *KernelCatalog {
+	if x != nil {
+		if x, ok := x.Event.(*KernelCatalogEvent_Catalog); ok {
+			return x.Catalog
+		}
+	}
+	return nil
+}
+
+type isKernelCatalogEvent_Event interface {
+	isKernelCatalogEvent_Event()
+}
+
+type KernelCatalogEvent_Progress struct {
+	// progress may come any number of times.
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type KernelCatalogEvent_Catalog struct {
+	// catalog is the result.
+	Catalog *KernelCatalog `protobuf:"bytes,2,opt,name=catalog,proto3,oneof"`
+}
+
+func (*KernelCatalogEvent_Progress) isKernelCatalogEvent_Event() {}
+
+func (*KernelCatalogEvent_Catalog) isKernelCatalogEvent_Event() {}
+
+// KernelCatalog is what can be pulled.
+type KernelCatalog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernels is the list, the newest first.
+	Kernels []*KernelCandidate `protobuf:"bytes,1,rep,name=kernels,proto3" json:"kernels,omitempty"`
+	// sources says where the mirrors are configured.
+	Sources       string `protobuf:"bytes,2,opt,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelCatalog) Reset() {
+	*x = KernelCatalog{}
+	mi := &file_banger_v1_banger_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelCatalog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelCatalog) ProtoMessage() {}
+
+func (x *KernelCatalog) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelCatalog.ProtoReflect.Descriptor instead.
+func (*KernelCatalog) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *KernelCatalog) GetKernels() []*KernelCandidate {
+	if x != nil {
+		return x.Kernels
+	}
+	return nil
+}
+
+func (x *KernelCatalog) GetSources() string {
+	if x != nil {
+		return x.Sources
+	}
+	return ""
+}
+
+// KernelCandidate is one of Debian's kernels.
+type KernelCandidate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// release is what Pull takes, and uname -r prints in a guest.
+	Release string `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
+	// package is the Debian package's name.
+	Package string `protobuf:"bytes,2,opt,name=package,proto3" json:"package,omitempty"`
+	// version is the package's version.
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// suite is the suite that has it.
+	Suite string `protobuf:"bytes,4,opt,name=suite,proto3" json:"suite,omitempty"`
+	// mirror is the archive's address.
+	Mirror string `protobuf:"bytes,5,opt,name=mirror,proto3" json:"mirror,omitempty"`
+	// fetch_bytes is the size of the package's file.
+	FetchBytes int64 `protobuf:"varint,6,opt,name=fetch_bytes,json=fetchBytes,proto3" json:"fetch_bytes,omitempty"`
+	// default says that Pull takes it where nothing is named.
+	Default bool `protobuf:"varint,7,opt,name=default,proto3" json:"default,omitempty"`
+	// here is the name of the kernel that was made of it, if there is one.
+	Here          string `protobuf:"bytes,8,opt,name=here,proto3" json:"here,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelCandidate) Reset() {
+	*x = KernelCandidate{}
+	mi := &file_banger_v1_banger_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelCandidate) ProtoMessage() {}
+
+func (x *KernelCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelCandidate.ProtoReflect.Descriptor instead.
+func (*KernelCandidate) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *KernelCandidate) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *KernelCandidate) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *KernelCandidate) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *KernelCandidate) GetSuite() string {
+	if x != nil {
+		return x.Suite
+	}
+	return ""
+}
+
+func (x *KernelCandidate) GetMirror() string {
+	if x != nil {
+		return x.Mirror
+	}
+	return ""
+}
+
+func (x *KernelCandidate) GetFetchBytes() int64 {
+	if x != nil {
+		return x.FetchBytes
+	}
+	return 0
+}
+
+func (x *KernelCandidate) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+func (x *KernelCandidate) GetHere() string {
+	if x != nil {
+		return x.Here
+	}
+	return ""
+}
+
+// KernelPullRequest says what to fetch: either which of Debian's kernels, or where
+// another one is.
+type KernelPullRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is a series ("6.12"), a release, or a package of Debian's; empty takes
+	// the newest of the preferred series.
+	Kernel string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// allow_older takes an index that is older than one seen before.
+	AllowOlder bool `protobuf:"varint,2,opt,name=allow_older,json=allowOlder,proto3" json:"allow_older,omitempty"`
+	// url is where an ELF or bzImage is.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// digest is that of the file at url: "sha256:" and 64 hexadecimal digits.
+	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// name is the new kernel's name, for a url.
+	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	// modules_url is where a tar of its modules is; may be empty.
+	ModulesUrl string `protobuf:"bytes,6,opt,name=modules_url,json=modulesUrl,proto3" json:"modules_url,omitempty"`
+	// modules_digest is that of the file at modules_url.
+	ModulesDigest string `protobuf:"bytes,7,opt,name=modules_digest,json=modulesDigest,proto3" json:"modules_digest,omitempty"`
+	// config is the kernel's configuration, at most 4 MiB; may be empty.
+	Config        []byte `protobuf:"bytes,8,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelPullRequest) Reset() {
+	*x = KernelPullRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelPullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelPullRequest) ProtoMessage() {}
+
+func (x *KernelPullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelPullRequest.ProtoReflect.Descriptor instead.
+func (*KernelPullRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *KernelPullRequest) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+func (x *KernelPullRequest) GetAllowOlder() bool {
+	if x != nil {
+		return x.AllowOlder
+	}
+	return false
+}
+
+func (x *KernelPullRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *KernelPullRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *KernelPullRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KernelPullRequest) GetModulesUrl() string {
+	if x != nil {
+		return x.ModulesUrl
+	}
+	return ""
+}
+
+func (x *KernelPullRequest) GetModulesDigest() string {
+	if x != nil {
+		return x.ModulesDigest
+	}
+	return ""
+}
+
+func (x *KernelPullRequest) GetConfig() []byte {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// KernelImportRequest is the header first, then data.
+type KernelImportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is the new kernel's name; in the first message only.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// source is recorded as its origin; in the first message only.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// host says that it is the host's own kernel; in the first message only.
+	Host bool `protobuf:"varint,3,opt,name=host,proto3" json:"host,omitempty"`
+	// part is what data belongs to. The parts come one after another, the kernel first.
+	Part KernelImportRequest_Part `protobuf:"varint,4,opt,name=part,proto3,enum=banger.v1.KernelImportRequest_Part" json:"part,omitempty"`
+	// data is at most 1 MiB of the part.
+	Data          []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelImportRequest) Reset() {
+	*x = KernelImportRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelImportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelImportRequest) ProtoMessage() {}
+
+func (x *KernelImportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelImportRequest.ProtoReflect.Descriptor instead.
+func (*KernelImportRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *KernelImportRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KernelImportRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *KernelImportRequest) GetHost() bool {
+	if x != nil {
+		return x.Host
+	}
+	return false
+}
+
+func (x *KernelImportRequest) GetPart() KernelImportRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return KernelImportRequest_PART_UNSPECIFIED
+}
+
+func (x *KernelImportRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// KernelEvent is a progress report, or the result, which comes last.
+type KernelEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*KernelEvent_Progress
+	//	*KernelEvent_Kernel
+	Event isKernelEvent_Event `protobuf_oneof:"event"`
+	// already, with a kernel, says that it was here before.
+	Already bool `protobuf:"varint,3,opt,name=already,proto3" json:"already,omitempty"`
+	// before, with a kernel, is the name of the default kernel before it, if that
+	// was another.
+	Before        string `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelEvent) Reset() {
+	*x = KernelEvent{}
+	mi := &file_banger_v1_banger_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelEvent) ProtoMessage() {}
+
+func (x *KernelEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelEvent.ProtoReflect.Descriptor instead.
+func (*KernelEvent) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *KernelEvent) GetEvent() isKernelEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *KernelEvent) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Event.(*KernelEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *KernelEvent) GetKernel() *Kernel {
+	if x != nil {
+		if x, ok := x.Event.(*KernelEvent_Kernel); ok {
+			return x.Kernel
+		}
+	}
+	return nil
+}
+
+func (x *KernelEvent) GetAlready() bool {
+	if x != nil {
+		return x.Already
+	}
+	return false
+}
+
+func (x *KernelEvent) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+type isKernelEvent_Event interface {
+	isKernelEvent_Event()
+}
+
+type KernelEvent_Progress struct {
+	// progress may come any number of times.
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type KernelEvent_Kernel struct {
+	// kernel is the result.
+	Kernel *Kernel `protobuf:"bytes,2,opt,name=kernel,proto3,oneof"`
+}
+
+func (*KernelEvent_Progress) isKernelEvent_Event() {}
+
+func (*KernelEvent_Kernel) isKernelEvent_Event() {}
+
+// KernelDeleteRequest names one kernel.
+type KernelDeleteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is a name.
+	Kernel        string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelDeleteRequest) Reset() {
+	*x = KernelDeleteRequest{}
+	mi := &file_banger_v1_banger_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelDeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelDeleteRequest) ProtoMessage() {}
+
+func (x *KernelDeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelDeleteRequest.ProtoReflect.Descriptor instead.
+func (*KernelDeleteRequest) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *KernelDeleteRequest) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+// KernelDeleteResponse says what went.
+type KernelDeleteResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is the kernel as it was.
+	Kernel *Kernel `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// freed_bytes is what the host got back.
+	FreedBytes    int64 `protobuf:"varint,2,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KernelDeleteResponse) Reset() {
+	*x = KernelDeleteResponse{}
+	mi := &file_banger_v1_banger_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KernelDeleteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KernelDeleteResponse) ProtoMessage() {}
+
+func (x *KernelDeleteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_banger_v1_banger_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KernelDeleteResponse.ProtoReflect.Descriptor instead.
+func (*KernelDeleteResponse) Descriptor() ([]byte, []int) {
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *KernelDeleteResponse) GetKernel() *Kernel {
+	if x != nil {
+		return x.Kernel
+	}
+	return nil
+}
+
+func (x *KernelDeleteResponse) GetFreedBytes() int64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
 }
 
 // StatusRequest asks about the daemon.
@@ -2134,7 +4431,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[31]
+	mi := &file_banger_v1_banger_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +4443,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[31]
+	mi := &file_banger_v1_banger_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +4456,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{31}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{59}
 }
 
 // StatusResponse describes the daemon.
@@ -2189,7 +4486,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[32]
+	mi := &file_banger_v1_banger_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +4498,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[32]
+	mi := &file_banger_v1_banger_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +4511,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{32}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *StatusResponse) GetPid() int32 {
@@ -2289,7 +4586,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_banger_v1_banger_proto_msgTypes[33]
+	mi := &file_banger_v1_banger_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +4598,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[33]
+	mi := &file_banger_v1_banger_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +4611,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{33}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{61}
 }
 
 // ShutdownResponse is sent before it does.
@@ -2326,7 +4623,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_banger_v1_banger_proto_msgTypes[34]
+	mi := &file_banger_v1_banger_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +4635,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_banger_v1_banger_proto_msgTypes[34]
+	mi := &file_banger_v1_banger_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +4648,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_banger_v1_banger_proto_rawDescGZIP(), []int{34}
+	return file_banger_v1_banger_proto_rawDescGZIP(), []int{62}
 }
 
 var File_banger_v1_banger_proto protoreflect.FileDescriptor
@@ -2362,7 +4659,7 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04hint\x18\x02 \x01(\tR\x04hint\x12\x0e\n" +
-	"\x02op\x18\x03 \x01(\tR\x02op\"\xc8\x05\n" +
+	"\x02op\x18\x03 \x01(\tR\x02op\"\x9f\x06\n" +
 	"\x02VM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
@@ -2392,7 +4689,13 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\fguest_socket\x18\x15 \x01(\tR\vguestSocket\x12\x12\n" +
 	"\x04init\x18\x16 \x01(\tR\x04init\x12\x1f\n" +
 	"\vconsole_log\x18\x17 \x01(\tR\n" +
-	"consoleLog\"x\n" +
+	"consoleLog\x12.\n" +
+	"\x06config\x18\x18 \x01(\v2\x16.banger.v1.ImageConfigR\x06config\x12%\n" +
+	"\x04boot\x18\x1e \x01(\v2\x11.banger.v1.VMBootR\x04boot\"Y\n" +
+	"\x06VMBoot\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x14\n" +
+	"\x05vcpus\x18\x02 \x01(\x05R\x05vcpus\x12!\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\"x\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1d\n" +
@@ -2403,7 +4706,7 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x0eOperationEvent\x121\n" +
 	"\bprogress\x18\x01 \x01(\v2\x13.banger.v1.ProgressH\x00R\bprogress\x12\x1f\n" +
 	"\x02vm\x18\x02 \x01(\v2\r.banger.v1.VMH\x00R\x02vmB\a\n" +
-	"\x05event\"\x9a\x02\n" +
+	"\x05event\"\xb2\x02\n" +
 	"\rCreateRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x19\n" +
@@ -2413,10 +4716,20 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"disk_bytes\x18\x05 \x01(\x03H\x02R\tdiskBytes\x88\x01\x01\x12$\n" +
 	"\x0eremove_on_stop\x18\x06 \x01(\bR\fremoveOnStop\x12\x14\n" +
 	"\x05start\x18\a \x01(\bR\x05start\x12\x12\n" +
-	"\x04hold\x18\b \x01(\bR\x04holdB\b\n" +
+	"\x04hold\x18\b \x01(\bR\x04hold\x12\x16\n" +
+	"\x06kernel\x18\x14 \x01(\tR\x06kernelB\b\n" +
 	"\x06_vcpusB\x0f\n" +
 	"\r_memory_bytesB\r\n" +
-	"\v_disk_bytes\"\x1e\n" +
+	"\v_disk_bytes\"\xa2\x01\n" +
+	"\n" +
+	"SetRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x1b\n" +
+	"\x06kernel\x18\x02 \x01(\tH\x00R\x06kernel\x88\x01\x01\x12\x19\n" +
+	"\x05vcpus\x18\x03 \x01(\x05H\x01R\x05vcpus\x88\x01\x01\x12&\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x03H\x02R\vmemoryBytes\x88\x01\x01B\t\n" +
+	"\a_kernelB\b\n" +
+	"\x06_vcpusB\x0f\n" +
+	"\r_memory_bytes\"\x1e\n" +
 	"\fStartRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\"F\n" +
 	"\vStopRequest\x12\x0e\n" +
@@ -2453,7 +4766,7 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\fDiskResponse\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04lock\x18\x02 \x01(\tR\x04lock\x12\x0e\n" +
-	"\x02vm\x18\x03 \x01(\tR\x02vm\"\xd9\x01\n" +
+	"\x02vm\x18\x03 \x01(\tR\x02vm\"\xb9\x02\n" +
 	"\x05Image\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1b\n" +
@@ -2463,7 +4776,79 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
 	"\x06source\x18\x06 \x01(\tR\x06source\x12\x15\n" +
-	"\x06in_use\x18\a \x01(\x05R\x05inUse\"\x12\n" +
+	"\x06in_use\x18\a \x01(\x05R\x05inUse\x12.\n" +
+	"\x06config\x18\b \x01(\v2\x16.banger.v1.ImageConfigR\x06config\x12.\n" +
+	"\x06origin\x18\t \x01(\v2\x16.banger.v1.ImageOriginR\x06origin\"\x86\x02\n" +
+	"\vImageOrigin\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12'\n" +
+	"\x0fmanifest_digest\x18\x02 \x01(\tR\x0emanifestDigest\x12!\n" +
+	"\findex_digest\x18\x03 \x01(\tR\vindexDigest\x12#\n" +
+	"\rconfig_digest\x18\x04 \x01(\tR\fconfigDigest\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x05 \x01(\tR\tmediaType\x12\x1a\n" +
+	"\bplatform\x18\x06 \x01(\tR\bplatform\x12-\n" +
+	"\x06layers\x18\a \x03(\v2\x15.banger.v1.ImageLayerR\x06layers\"r\n" +
+	"\n" +
+	"ImageLayer\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x03 \x01(\tR\tmediaType\x12\x17\n" +
+	"\adiff_id\x18\x04 \x01(\tR\x06diffId\"L\n" +
+	"\x10ImagePullRequest\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x1a\n" +
+	"\bplatform\x18\x02 \x01(\tR\bplatform\"\x9e\x01\n" +
+	"\x12ImageExportRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x126\n" +
+	"\x04form\x18\x02 \x01(\x0e2\".banger.v1.ImageExportRequest.FormR\x04form\":\n" +
+	"\x04Form\x12\x14\n" +
+	"\x10FORM_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tFORM_FLAT\x10\x01\x12\r\n" +
+	"\tFORM_ROOT\x10\x02\"d\n" +
+	"\x10ImageExportEvent\x121\n" +
+	"\bprogress\x18\x01 \x01(\v2\x13.banger.v1.ProgressH\x00R\bprogress\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\a\n" +
+	"\x05event\";\n" +
+	"\x0fImageTagRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\":\n" +
+	"\x10ImageTagResponse\x12&\n" +
+	"\x05image\x18\x01 \x01(\v2\x10.banger.v1.ImageR\x05image\"+\n" +
+	"\x13ImageHistoryRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\"B\n" +
+	"\x14ImageHistoryResponse\x12*\n" +
+	"\x05steps\x18\x01 \x03(\v2\x14.banger.v1.ImageStepR\x05steps\"\xac\x01\n" +
+	"\tImageStep\x129\n" +
+	"\n" +
+	"created_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x02 \x01(\tR\tcreatedBy\x12\x18\n" +
+	"\acomment\x18\x03 \x01(\tR\acomment\x12+\n" +
+	"\x05layer\x18\x04 \x01(\v2\x15.banger.v1.ImageLayerR\x05layer\"%\n" +
+	"\x11ImagePruneRequest\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\"r\n" +
+	"\x12ImagePruneResponse\x12\x16\n" +
+	"\x06images\x18\x01 \x03(\tR\x06images\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x02 \x01(\x03R\tdiskBytes\x12%\n" +
+	"\x0edownload_bytes\x18\x03 \x01(\x03R\rdownloadBytes\"\xdd\x02\n" +
+	"\vImageConfig\x12\x10\n" +
+	"\x03env\x18\x01 \x03(\tR\x03env\x12\x1f\n" +
+	"\vworking_dir\x18\x02 \x01(\tR\n" +
+	"workingDir\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1e\n" +
+	"\n" +
+	"entrypoint\x18\x04 \x03(\tR\n" +
+	"entrypoint\x12\x10\n" +
+	"\x03cmd\x18\x05 \x03(\tR\x03cmd\x12\x1f\n" +
+	"\vstop_signal\x18\x06 \x01(\tR\n" +
+	"stopSignal\x12#\n" +
+	"\rexposed_ports\x18\a \x03(\tR\fexposedPorts\x12\x18\n" +
+	"\avolumes\x18\b \x03(\tR\avolumes\x12:\n" +
+	"\x06labels\x18\t \x03(\v2\".banger.v1.ImageConfig.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x12\n" +
 	"\x10ImageListRequest\"=\n" +
 	"\x11ImageListResponse\x12(\n" +
 	"\x06images\x18\x01 \x03(\v2\x10.banger.v1.ImageR\x06images\"'\n" +
@@ -2476,18 +4861,25 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x13ImageDeleteResponse\x12&\n" +
 	"\x05image\x18\x01 \x01(\v2\x10.banger.v1.ImageR\x05image\x12\x1f\n" +
 	"\vfreed_bytes\x18\x02 \x01(\x03R\n" +
-	"freedBytes\"T\n" +
+	"freedBytes\"\xb6\x01\n" +
 	"\x12ImageImportRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\")\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12.\n" +
+	"\x06config\x18\x04 \x01(\v2\x16.banger.v1.ImageConfigR\x06config\x12\x14\n" +
+	"\x05image\x18\x05 \x01(\tR\x05image\x12\x1a\n" +
+	"\bplatform\x18\x06 \x01(\tR\bplatform\"\x87\x01\n" +
 	"\x11ImageBuildRequest\x12\x14\n" +
-	"\x05image\x18\x01 \x01(\tR\x05image\"r\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x18\n" +
+	"\avariant\x18\x03 \x01(\tR\avariant\x12\x1a\n" +
+	"\bpackages\x18\x04 \x03(\tR\bpackages\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"r\n" +
 	"\n" +
 	"ImageEvent\x121\n" +
 	"\bprogress\x18\x01 \x01(\v2\x13.banger.v1.ProgressH\x00R\bprogress\x12(\n" +
 	"\x05image\x18\x02 \x01(\v2\x10.banger.v1.ImageH\x00R\x05imageB\a\n" +
-	"\x05event\"\x94\x02\n" +
+	"\x05event\"\xb4\x04\n" +
 	"\x06Kernel\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\tR\arelease\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -2499,10 +4891,98 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x06source\x18\a \x01(\tR\x06source\x129\n" +
 	"\n" +
 	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x15\n" +
-	"\x06in_use\x18\t \x01(\x05R\x05inUse\"\x13\n" +
+	"\x06in_use\x18\t \x01(\x05R\x05inUse\x12\x12\n" +
+	"\x04name\x18\n" +
+	" \x01(\tR\x04name\x12\x18\n" +
+	"\adefault\x18\v \x01(\bR\adefault\x12\x16\n" +
+	"\x06format\x18\f \x01(\tR\x06format\x12!\n" +
+	"\fimage_digest\x18\r \x01(\tR\vimageDigest\x12%\n" +
+	"\x0emodules_digest\x18\x0e \x01(\tR\rmodulesDigest\x12/\n" +
+	"\x06origin\x18\x0f \x01(\v2\x17.banger.v1.KernelOriginR\x06origin\x121\n" +
+	"\aoptions\x18\x10 \x03(\v2\x17.banger.v1.KernelOptionR\aoptions\x12\x10\n" +
+	"\x03vms\x18\x11 \x03(\tR\x03vms\x12\x18\n" +
+	"\amodules\x18\x12 \x01(\x05R\amodules\"\xa3\x02\n" +
+	"\fKernelOrigin\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1f\n" +
+	"\vfile_digest\x18\x03 \x01(\tR\n" +
+	"fileDigest\x12\x18\n" +
+	"\apackage\x18\x04 \x01(\tR\apackage\x12\x14\n" +
+	"\x05suite\x18\x05 \x01(\tR\x05suite\x129\n" +
+	"\n" +
+	"index_date\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tindexDate\x12\x10\n" +
+	"\x03key\x18\a \x01(\tR\x03key\x12\x1f\n" +
+	"\vmodules_url\x18\b \x01(\tR\n" +
+	"modulesUrl\x12.\n" +
+	"\x13modules_file_digest\x18\t \x01(\tR\x11modulesFileDigest\"\x84\x01\n" +
+	"\fKernelOption\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06module\x18\x02 \x01(\tR\x06module\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1a\n" +
+	"\brequired\x18\x05 \x01(\bR\brequired\"\x13\n" +
 	"\x11KernelListRequest\"A\n" +
 	"\x12KernelListResponse\x12+\n" +
-	"\akernels\x18\x01 \x03(\v2\x11.banger.v1.KernelR\akernels\"\x0f\n" +
+	"\akernels\x18\x01 \x03(\v2\x11.banger.v1.KernelR\akernels\"*\n" +
+	"\x10KernelGetRequest\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\">\n" +
+	"\x11KernelGetResponse\x12)\n" +
+	"\x06kernel\x18\x01 \x01(\v2\x11.banger.v1.KernelR\x06kernel\"I\n" +
+	"\x14KernelCatalogRequest\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\x12\x1f\n" +
+	"\vallow_older\x18\x02 \x01(\bR\n" +
+	"allowOlder\"\x86\x01\n" +
+	"\x12KernelCatalogEvent\x121\n" +
+	"\bprogress\x18\x01 \x01(\v2\x13.banger.v1.ProgressH\x00R\bprogress\x124\n" +
+	"\acatalog\x18\x02 \x01(\v2\x18.banger.v1.KernelCatalogH\x00R\acatalogB\a\n" +
+	"\x05event\"_\n" +
+	"\rKernelCatalog\x124\n" +
+	"\akernels\x18\x01 \x03(\v2\x1a.banger.v1.KernelCandidateR\akernels\x12\x18\n" +
+	"\asources\x18\x02 \x01(\tR\asources\"\xdc\x01\n" +
+	"\x0fKernelCandidate\x12\x18\n" +
+	"\arelease\x18\x01 \x01(\tR\arelease\x12\x18\n" +
+	"\apackage\x18\x02 \x01(\tR\apackage\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x14\n" +
+	"\x05suite\x18\x04 \x01(\tR\x05suite\x12\x16\n" +
+	"\x06mirror\x18\x05 \x01(\tR\x06mirror\x12\x1f\n" +
+	"\vfetch_bytes\x18\x06 \x01(\x03R\n" +
+	"fetchBytes\x12\x18\n" +
+	"\adefault\x18\a \x01(\bR\adefault\x12\x12\n" +
+	"\x04here\x18\b \x01(\tR\x04here\"\xea\x01\n" +
+	"\x11KernelPullRequest\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x1f\n" +
+	"\vallow_older\x18\x02 \x01(\bR\n" +
+	"allowOlder\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1f\n" +
+	"\vmodules_url\x18\x06 \x01(\tR\n" +
+	"modulesUrl\x12%\n" +
+	"\x0emodules_digest\x18\a \x01(\tR\rmodulesDigest\x12\x16\n" +
+	"\x06config\x18\b \x01(\fR\x06config\"\xf4\x01\n" +
+	"\x13KernelImportRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\bR\x04host\x127\n" +
+	"\x04part\x18\x04 \x01(\x0e2#.banger.v1.KernelImportRequest.PartR\x04part\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\"P\n" +
+	"\x04Part\x12\x14\n" +
+	"\x10PART_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vPART_KERNEL\x10\x01\x12\x0f\n" +
+	"\vPART_CONFIG\x10\x02\x12\x10\n" +
+	"\fPART_MODULES\x10\x03\"\xa8\x01\n" +
+	"\vKernelEvent\x121\n" +
+	"\bprogress\x18\x01 \x01(\v2\x13.banger.v1.ProgressH\x00R\bprogress\x12+\n" +
+	"\x06kernel\x18\x02 \x01(\v2\x11.banger.v1.KernelH\x00R\x06kernel\x12\x18\n" +
+	"\aalready\x18\x03 \x01(\bR\aalready\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06beforeB\a\n" +
+	"\x05event\"-\n" +
+	"\x13KernelDeleteRequest\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\"b\n" +
+	"\x14KernelDeleteResponse\x12)\n" +
+	"\x06kernel\x18\x01 \x01(\v2\x11.banger.v1.KernelR\x06kernel\x12\x1f\n" +
+	"\vfreed_bytes\x18\x02 \x01(\x03R\n" +
+	"freedBytes\"\x0f\n" +
 	"\rStatusRequest\"\x82\x02\n" +
 	"\x0eStatusResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x18\n" +
@@ -2524,26 +5004,37 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x0eSTATE_STARTING\x10\x03\x12\x11\n" +
 	"\rSTATE_RUNNING\x10\x04\x12\x12\n" +
 	"\x0eSTATE_STOPPING\x10\x05\x12\x12\n" +
-	"\x0eSTATE_DELETING\x10\x062\xec\x04\n" +
+	"\x0eSTATE_DELETING\x10\x062\xa7\x05\n" +
 	"\tVMService\x12?\n" +
 	"\x06Create\x12\x18.banger.v1.CreateRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12=\n" +
 	"\x05Start\x12\x17.banger.v1.StartRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12;\n" +
 	"\x04Stop\x12\x16.banger.v1.StopRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12A\n" +
 	"\aRestart\x12\x19.banger.v1.RestartRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12;\n" +
 	"\x04Kill\x12\x16.banger.v1.KillRequest\x1a\x19.banger.v1.OperationEvent0\x01\x12?\n" +
-	"\x06Delete\x12\x18.banger.v1.DeleteRequest\x1a\x19.banger.v1.OperationEvent0\x01\x127\n" +
+	"\x06Delete\x12\x18.banger.v1.DeleteRequest\x1a\x19.banger.v1.OperationEvent0\x01\x129\n" +
+	"\x03Set\x12\x15.banger.v1.SetRequest\x1a\x19.banger.v1.OperationEvent0\x01\x127\n" +
 	"\x04List\x12\x16.banger.v1.ListRequest\x1a\x17.banger.v1.ListResponse\x124\n" +
 	"\x03Get\x12\x15.banger.v1.GetRequest\x1a\x16.banger.v1.GetResponse\x129\n" +
 	"\x04Logs\x12\x16.banger.v1.LogsRequest\x1a\x17.banger.v1.LogsResponse0\x01\x127\n" +
-	"\x04Disk\x12\x16.banger.v1.DiskRequest\x1a\x17.banger.v1.DiskResponse2\xde\x02\n" +
+	"\x04Disk\x12\x16.banger.v1.DiskRequest\x1a\x17.banger.v1.DiskResponse2\xb6\x05\n" +
 	"\fImageService\x12A\n" +
 	"\x04List\x12\x1b.banger.v1.ImageListRequest\x1a\x1c.banger.v1.ImageListResponse\x12>\n" +
 	"\x03Get\x12\x1a.banger.v1.ImageGetRequest\x1a\x1b.banger.v1.ImageGetResponse\x12G\n" +
 	"\x06Delete\x12\x1d.banger.v1.ImageDeleteRequest\x1a\x1e.banger.v1.ImageDeleteResponse\x12B\n" +
-	"\x06Import\x12\x1d.banger.v1.ImageImportRequest\x1a\x15.banger.v1.ImageEvent(\x010\x01\x12>\n" +
-	"\x05Build\x12\x1c.banger.v1.ImageBuildRequest\x1a\x15.banger.v1.ImageEvent0\x012T\n" +
+	"\x06Import\x12\x1d.banger.v1.ImageImportRequest\x1a\x15.banger.v1.ImageEvent(\x010\x01\x12<\n" +
+	"\x04Pull\x12\x1b.banger.v1.ImagePullRequest\x1a\x15.banger.v1.ImageEvent0\x01\x12F\n" +
+	"\x06Export\x12\x1d.banger.v1.ImageExportRequest\x1a\x1b.banger.v1.ImageExportEvent0\x01\x12>\n" +
+	"\x03Tag\x12\x1a.banger.v1.ImageTagRequest\x1a\x1b.banger.v1.ImageTagResponse\x12J\n" +
+	"\aHistory\x12\x1e.banger.v1.ImageHistoryRequest\x1a\x1f.banger.v1.ImageHistoryResponse\x12D\n" +
+	"\x05Prune\x12\x1c.banger.v1.ImagePruneRequest\x1a\x1d.banger.v1.ImagePruneResponse\x12>\n" +
+	"\x05Build\x12\x1c.banger.v1.ImageBuildRequest\x1a\x15.banger.v1.ImageEvent0\x012\xb4\x03\n" +
 	"\rKernelService\x12C\n" +
-	"\x04List\x12\x1c.banger.v1.KernelListRequest\x1a\x1d.banger.v1.KernelListResponse2\x91\x01\n" +
+	"\x04List\x12\x1c.banger.v1.KernelListRequest\x1a\x1d.banger.v1.KernelListResponse\x12@\n" +
+	"\x03Get\x12\x1b.banger.v1.KernelGetRequest\x1a\x1c.banger.v1.KernelGetResponse\x12K\n" +
+	"\aCatalog\x12\x1f.banger.v1.KernelCatalogRequest\x1a\x1d.banger.v1.KernelCatalogEvent0\x01\x12>\n" +
+	"\x04Pull\x12\x1c.banger.v1.KernelPullRequest\x1a\x16.banger.v1.KernelEvent0\x01\x12D\n" +
+	"\x06Import\x12\x1e.banger.v1.KernelImportRequest\x1a\x16.banger.v1.KernelEvent(\x010\x01\x12I\n" +
+	"\x06Delete\x12\x1e.banger.v1.KernelDeleteRequest\x1a\x1f.banger.v1.KernelDeleteResponse2\x91\x01\n" +
 	"\vHostService\x12=\n" +
 	"\x06Status\x12\x18.banger.v1.StatusRequest\x1a\x19.banger.v1.StatusResponse\x12C\n" +
 	"\bShutdown\x12\x1a.banger.v1.ShutdownRequest\x1a\x1b.banger.v1.ShutdownResponseB\x1fZ\x1dbanger/api/banger/v1;bangerv1b\x06proto3"
@@ -2560,105 +5051,182 @@ func file_banger_v1_banger_proto_rawDescGZIP() []byte {
 	return file_banger_v1_banger_proto_rawDescData
 }
 
-var file_banger_v1_banger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_banger_v1_banger_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_banger_v1_banger_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_banger_v1_banger_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_banger_v1_banger_proto_goTypes = []any{
 	(State)(0),                    // 0: banger.v1.State
-	(*ErrorDetail)(nil),           // 1: banger.v1.ErrorDetail
-	(*VM)(nil),                    // 2: banger.v1.VM
-	(*Progress)(nil),              // 3: banger.v1.Progress
-	(*OperationEvent)(nil),        // 4: banger.v1.OperationEvent
-	(*CreateRequest)(nil),         // 5: banger.v1.CreateRequest
-	(*StartRequest)(nil),          // 6: banger.v1.StartRequest
-	(*StopRequest)(nil),           // 7: banger.v1.StopRequest
-	(*RestartRequest)(nil),        // 8: banger.v1.RestartRequest
-	(*KillRequest)(nil),           // 9: banger.v1.KillRequest
-	(*DeleteRequest)(nil),         // 10: banger.v1.DeleteRequest
-	(*ListRequest)(nil),           // 11: banger.v1.ListRequest
-	(*ListResponse)(nil),          // 12: banger.v1.ListResponse
-	(*GetRequest)(nil),            // 13: banger.v1.GetRequest
-	(*GetResponse)(nil),           // 14: banger.v1.GetResponse
-	(*LogsRequest)(nil),           // 15: banger.v1.LogsRequest
-	(*LogsResponse)(nil),          // 16: banger.v1.LogsResponse
-	(*DiskRequest)(nil),           // 17: banger.v1.DiskRequest
-	(*DiskResponse)(nil),          // 18: banger.v1.DiskResponse
-	(*Image)(nil),                 // 19: banger.v1.Image
-	(*ImageListRequest)(nil),      // 20: banger.v1.ImageListRequest
-	(*ImageListResponse)(nil),     // 21: banger.v1.ImageListResponse
-	(*ImageGetRequest)(nil),       // 22: banger.v1.ImageGetRequest
-	(*ImageGetResponse)(nil),      // 23: banger.v1.ImageGetResponse
-	(*ImageDeleteRequest)(nil),    // 24: banger.v1.ImageDeleteRequest
-	(*ImageDeleteResponse)(nil),   // 25: banger.v1.ImageDeleteResponse
-	(*ImageImportRequest)(nil),    // 26: banger.v1.ImageImportRequest
-	(*ImageBuildRequest)(nil),     // 27: banger.v1.ImageBuildRequest
-	(*ImageEvent)(nil),            // 28: banger.v1.ImageEvent
-	(*Kernel)(nil),                // 29: banger.v1.Kernel
-	(*KernelListRequest)(nil),     // 30: banger.v1.KernelListRequest
-	(*KernelListResponse)(nil),    // 31: banger.v1.KernelListResponse
-	(*StatusRequest)(nil),         // 32: banger.v1.StatusRequest
-	(*StatusResponse)(nil),        // 33: banger.v1.StatusResponse
-	(*ShutdownRequest)(nil),       // 34: banger.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),      // 35: banger.v1.ShutdownResponse
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(ImageExportRequest_Form)(0),  // 1: banger.v1.ImageExportRequest.Form
+	(KernelImportRequest_Part)(0), // 2: banger.v1.KernelImportRequest.Part
+	(*ErrorDetail)(nil),           // 3: banger.v1.ErrorDetail
+	(*VM)(nil),                    // 4: banger.v1.VM
+	(*VMBoot)(nil),                // 5: banger.v1.VMBoot
+	(*Progress)(nil),              // 6: banger.v1.Progress
+	(*OperationEvent)(nil),        // 7: banger.v1.OperationEvent
+	(*CreateRequest)(nil),         // 8: banger.v1.CreateRequest
+	(*SetRequest)(nil),            // 9: banger.v1.SetRequest
+	(*StartRequest)(nil),          // 10: banger.v1.StartRequest
+	(*StopRequest)(nil),           // 11: banger.v1.StopRequest
+	(*RestartRequest)(nil),        // 12: banger.v1.RestartRequest
+	(*KillRequest)(nil),           // 13: banger.v1.KillRequest
+	(*DeleteRequest)(nil),         // 14: banger.v1.DeleteRequest
+	(*ListRequest)(nil),           // 15: banger.v1.ListRequest
+	(*ListResponse)(nil),          // 16: banger.v1.ListResponse
+	(*GetRequest)(nil),            // 17: banger.v1.GetRequest
+	(*GetResponse)(nil),           // 18: banger.v1.GetResponse
+	(*LogsRequest)(nil),           // 19: banger.v1.LogsRequest
+	(*LogsResponse)(nil),          // 20: banger.v1.LogsResponse
+	(*DiskRequest)(nil),           // 21: banger.v1.DiskRequest
+	(*DiskResponse)(nil),          // 22: banger.v1.DiskResponse
+	(*Image)(nil),                 // 23: banger.v1.Image
+	(*ImageOrigin)(nil),           // 24: banger.v1.ImageOrigin
+	(*ImageLayer)(nil),            // 25: banger.v1.ImageLayer
+	(*ImagePullRequest)(nil),      // 26: banger.v1.ImagePullRequest
+	(*ImageExportRequest)(nil),    // 27: banger.v1.ImageExportRequest
+	(*ImageExportEvent)(nil),      // 28: banger.v1.ImageExportEvent
+	(*ImageTagRequest)(nil),       // 29: banger.v1.ImageTagRequest
+	(*ImageTagResponse)(nil),      // 30: banger.v1.ImageTagResponse
+	(*ImageHistoryRequest)(nil),   // 31: banger.v1.ImageHistoryRequest
+	(*ImageHistoryResponse)(nil),  // 32: banger.v1.ImageHistoryResponse
+	(*ImageStep)(nil),             // 33: banger.v1.ImageStep
+	(*ImagePruneRequest)(nil),     // 34: banger.v1.ImagePruneRequest
+	(*ImagePruneResponse)(nil),    // 35: banger.v1.ImagePruneResponse
+	(*ImageConfig)(nil),           // 36: banger.v1.ImageConfig
+	(*ImageListRequest)(nil),      // 37: banger.v1.ImageListRequest
+	(*ImageListResponse)(nil),     // 38: banger.v1.ImageListResponse
+	(*ImageGetRequest)(nil),       // 39: banger.v1.ImageGetRequest
+	(*ImageGetResponse)(nil),      // 40: banger.v1.ImageGetResponse
+	(*ImageDeleteRequest)(nil),    // 41: banger.v1.ImageDeleteRequest
+	(*ImageDeleteResponse)(nil),   // 42: banger.v1.ImageDeleteResponse
+	(*ImageImportRequest)(nil),    // 43: banger.v1.ImageImportRequest
+	(*ImageBuildRequest)(nil),     // 44: banger.v1.ImageBuildRequest
+	(*ImageEvent)(nil),            // 45: banger.v1.ImageEvent
+	(*Kernel)(nil),                // 46: banger.v1.Kernel
+	(*KernelOrigin)(nil),          // 47: banger.v1.KernelOrigin
+	(*KernelOption)(nil),          // 48: banger.v1.KernelOption
+	(*KernelListRequest)(nil),     // 49: banger.v1.KernelListRequest
+	(*KernelListResponse)(nil),    // 50: banger.v1.KernelListResponse
+	(*KernelGetRequest)(nil),      // 51: banger.v1.KernelGetRequest
+	(*KernelGetResponse)(nil),     // 52: banger.v1.KernelGetResponse
+	(*KernelCatalogRequest)(nil),  // 53: banger.v1.KernelCatalogRequest
+	(*KernelCatalogEvent)(nil),    // 54: banger.v1.KernelCatalogEvent
+	(*KernelCatalog)(nil),         // 55: banger.v1.KernelCatalog
+	(*KernelCandidate)(nil),       // 56: banger.v1.KernelCandidate
+	(*KernelPullRequest)(nil),     // 57: banger.v1.KernelPullRequest
+	(*KernelImportRequest)(nil),   // 58: banger.v1.KernelImportRequest
+	(*KernelEvent)(nil),           // 59: banger.v1.KernelEvent
+	(*KernelDeleteRequest)(nil),   // 60: banger.v1.KernelDeleteRequest
+	(*KernelDeleteResponse)(nil),  // 61: banger.v1.KernelDeleteResponse
+	(*StatusRequest)(nil),         // 62: banger.v1.StatusRequest
+	(*StatusResponse)(nil),        // 63: banger.v1.StatusResponse
+	(*ShutdownRequest)(nil),       // 64: banger.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),      // 65: banger.v1.ShutdownResponse
+	nil,                           // 66: banger.v1.ImageConfig.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
 }
 var file_banger_v1_banger_proto_depIdxs = []int32{
 	0,  // 0: banger.v1.VM.state:type_name -> banger.v1.State
-	36, // 1: banger.v1.VM.created_at:type_name -> google.protobuf.Timestamp
-	36, // 2: banger.v1.VM.started_at:type_name -> google.protobuf.Timestamp
-	3,  // 3: banger.v1.OperationEvent.progress:type_name -> banger.v1.Progress
-	2,  // 4: banger.v1.OperationEvent.vm:type_name -> banger.v1.VM
-	2,  // 5: banger.v1.ListResponse.vms:type_name -> banger.v1.VM
-	2,  // 6: banger.v1.GetResponse.vm:type_name -> banger.v1.VM
-	36, // 7: banger.v1.Image.created_at:type_name -> google.protobuf.Timestamp
-	19, // 8: banger.v1.ImageListResponse.images:type_name -> banger.v1.Image
-	19, // 9: banger.v1.ImageGetResponse.image:type_name -> banger.v1.Image
-	19, // 10: banger.v1.ImageDeleteResponse.image:type_name -> banger.v1.Image
-	3,  // 11: banger.v1.ImageEvent.progress:type_name -> banger.v1.Progress
-	19, // 12: banger.v1.ImageEvent.image:type_name -> banger.v1.Image
-	36, // 13: banger.v1.Kernel.created_at:type_name -> google.protobuf.Timestamp
-	29, // 14: banger.v1.KernelListResponse.kernels:type_name -> banger.v1.Kernel
-	36, // 15: banger.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	5,  // 16: banger.v1.VMService.Create:input_type -> banger.v1.CreateRequest
-	6,  // 17: banger.v1.VMService.Start:input_type -> banger.v1.StartRequest
-	7,  // 18: banger.v1.VMService.Stop:input_type -> banger.v1.StopRequest
-	8,  // 19: banger.v1.VMService.Restart:input_type -> banger.v1.RestartRequest
-	9,  // 20: banger.v1.VMService.Kill:input_type -> banger.v1.KillRequest
-	10, // 21: banger.v1.VMService.Delete:input_type -> banger.v1.DeleteRequest
-	11, // 22: banger.v1.VMService.List:input_type -> banger.v1.ListRequest
-	13, // 23: banger.v1.VMService.Get:input_type -> banger.v1.GetRequest
-	15, // 24: banger.v1.VMService.Logs:input_type -> banger.v1.LogsRequest
-	17, // 25: banger.v1.VMService.Disk:input_type -> banger.v1.DiskRequest
-	20, // 26: banger.v1.ImageService.List:input_type -> banger.v1.ImageListRequest
-	22, // 27: banger.v1.ImageService.Get:input_type -> banger.v1.ImageGetRequest
-	24, // 28: banger.v1.ImageService.Delete:input_type -> banger.v1.ImageDeleteRequest
-	26, // 29: banger.v1.ImageService.Import:input_type -> banger.v1.ImageImportRequest
-	27, // 30: banger.v1.ImageService.Build:input_type -> banger.v1.ImageBuildRequest
-	30, // 31: banger.v1.KernelService.List:input_type -> banger.v1.KernelListRequest
-	32, // 32: banger.v1.HostService.Status:input_type -> banger.v1.StatusRequest
-	34, // 33: banger.v1.HostService.Shutdown:input_type -> banger.v1.ShutdownRequest
-	4,  // 34: banger.v1.VMService.Create:output_type -> banger.v1.OperationEvent
-	4,  // 35: banger.v1.VMService.Start:output_type -> banger.v1.OperationEvent
-	4,  // 36: banger.v1.VMService.Stop:output_type -> banger.v1.OperationEvent
-	4,  // 37: banger.v1.VMService.Restart:output_type -> banger.v1.OperationEvent
-	4,  // 38: banger.v1.VMService.Kill:output_type -> banger.v1.OperationEvent
-	4,  // 39: banger.v1.VMService.Delete:output_type -> banger.v1.OperationEvent
-	12, // 40: banger.v1.VMService.List:output_type -> banger.v1.ListResponse
-	14, // 41: banger.v1.VMService.Get:output_type -> banger.v1.GetResponse
-	16, // 42: banger.v1.VMService.Logs:output_type -> banger.v1.LogsResponse
-	18, // 43: banger.v1.VMService.Disk:output_type -> banger.v1.DiskResponse
-	21, // 44: banger.v1.ImageService.List:output_type -> banger.v1.ImageListResponse
-	23, // 45: banger.v1.ImageService.Get:output_type -> banger.v1.ImageGetResponse
-	25, // 46: banger.v1.ImageService.Delete:output_type -> banger.v1.ImageDeleteResponse
-	28, // 47: banger.v1.ImageService.Import:output_type -> banger.v1.ImageEvent
-	28, // 48: banger.v1.ImageService.Build:output_type -> banger.v1.ImageEvent
-	31, // 49: banger.v1.KernelService.List:output_type -> banger.v1.KernelListResponse
-	33, // 50: banger.v1.HostService.Status:output_type -> banger.v1.StatusResponse
-	35, // 51: banger.v1.HostService.Shutdown:output_type -> banger.v1.ShutdownResponse
-	34, // [34:52] is the sub-list for method output_type
-	16, // [16:34] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	67, // 1: banger.v1.VM.created_at:type_name -> google.protobuf.Timestamp
+	67, // 2: banger.v1.VM.started_at:type_name -> google.protobuf.Timestamp
+	36, // 3: banger.v1.VM.config:type_name -> banger.v1.ImageConfig
+	5,  // 4: banger.v1.VM.boot:type_name -> banger.v1.VMBoot
+	6,  // 5: banger.v1.OperationEvent.progress:type_name -> banger.v1.Progress
+	4,  // 6: banger.v1.OperationEvent.vm:type_name -> banger.v1.VM
+	4,  // 7: banger.v1.ListResponse.vms:type_name -> banger.v1.VM
+	4,  // 8: banger.v1.GetResponse.vm:type_name -> banger.v1.VM
+	67, // 9: banger.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	36, // 10: banger.v1.Image.config:type_name -> banger.v1.ImageConfig
+	24, // 11: banger.v1.Image.origin:type_name -> banger.v1.ImageOrigin
+	25, // 12: banger.v1.ImageOrigin.layers:type_name -> banger.v1.ImageLayer
+	1,  // 13: banger.v1.ImageExportRequest.form:type_name -> banger.v1.ImageExportRequest.Form
+	6,  // 14: banger.v1.ImageExportEvent.progress:type_name -> banger.v1.Progress
+	23, // 15: banger.v1.ImageTagResponse.image:type_name -> banger.v1.Image
+	33, // 16: banger.v1.ImageHistoryResponse.steps:type_name -> banger.v1.ImageStep
+	67, // 17: banger.v1.ImageStep.created_at:type_name -> google.protobuf.Timestamp
+	25, // 18: banger.v1.ImageStep.layer:type_name -> banger.v1.ImageLayer
+	66, // 19: banger.v1.ImageConfig.labels:type_name -> banger.v1.ImageConfig.LabelsEntry
+	23, // 20: banger.v1.ImageListResponse.images:type_name -> banger.v1.Image
+	23, // 21: banger.v1.ImageGetResponse.image:type_name -> banger.v1.Image
+	23, // 22: banger.v1.ImageDeleteResponse.image:type_name -> banger.v1.Image
+	36, // 23: banger.v1.ImageImportRequest.config:type_name -> banger.v1.ImageConfig
+	6,  // 24: banger.v1.ImageEvent.progress:type_name -> banger.v1.Progress
+	23, // 25: banger.v1.ImageEvent.image:type_name -> banger.v1.Image
+	67, // 26: banger.v1.Kernel.created_at:type_name -> google.protobuf.Timestamp
+	47, // 27: banger.v1.Kernel.origin:type_name -> banger.v1.KernelOrigin
+	48, // 28: banger.v1.Kernel.options:type_name -> banger.v1.KernelOption
+	67, // 29: banger.v1.KernelOrigin.index_date:type_name -> google.protobuf.Timestamp
+	46, // 30: banger.v1.KernelListResponse.kernels:type_name -> banger.v1.Kernel
+	46, // 31: banger.v1.KernelGetResponse.kernel:type_name -> banger.v1.Kernel
+	6,  // 32: banger.v1.KernelCatalogEvent.progress:type_name -> banger.v1.Progress
+	55, // 33: banger.v1.KernelCatalogEvent.catalog:type_name -> banger.v1.KernelCatalog
+	56, // 34: banger.v1.KernelCatalog.kernels:type_name -> banger.v1.KernelCandidate
+	2,  // 35: banger.v1.KernelImportRequest.part:type_name -> banger.v1.KernelImportRequest.Part
+	6,  // 36: banger.v1.KernelEvent.progress:type_name -> banger.v1.Progress
+	46, // 37: banger.v1.KernelEvent.kernel:type_name -> banger.v1.Kernel
+	46, // 38: banger.v1.KernelDeleteResponse.kernel:type_name -> banger.v1.Kernel
+	67, // 39: banger.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	8,  // 40: banger.v1.VMService.Create:input_type -> banger.v1.CreateRequest
+	10, // 41: banger.v1.VMService.Start:input_type -> banger.v1.StartRequest
+	11, // 42: banger.v1.VMService.Stop:input_type -> banger.v1.StopRequest
+	12, // 43: banger.v1.VMService.Restart:input_type -> banger.v1.RestartRequest
+	13, // 44: banger.v1.VMService.Kill:input_type -> banger.v1.KillRequest
+	14, // 45: banger.v1.VMService.Delete:input_type -> banger.v1.DeleteRequest
+	9,  // 46: banger.v1.VMService.Set:input_type -> banger.v1.SetRequest
+	15, // 47: banger.v1.VMService.List:input_type -> banger.v1.ListRequest
+	17, // 48: banger.v1.VMService.Get:input_type -> banger.v1.GetRequest
+	19, // 49: banger.v1.VMService.Logs:input_type -> banger.v1.LogsRequest
+	21, // 50: banger.v1.VMService.Disk:input_type -> banger.v1.DiskRequest
+	37, // 51: banger.v1.ImageService.List:input_type -> banger.v1.ImageListRequest
+	39, // 52: banger.v1.ImageService.Get:input_type -> banger.v1.ImageGetRequest
+	41, // 53: banger.v1.ImageService.Delete:input_type -> banger.v1.ImageDeleteRequest
+	43, // 54: banger.v1.ImageService.Import:input_type -> banger.v1.ImageImportRequest
+	26, // 55: banger.v1.ImageService.Pull:input_type -> banger.v1.ImagePullRequest
+	27, // 56: banger.v1.ImageService.Export:input_type -> banger.v1.ImageExportRequest
+	29, // 57: banger.v1.ImageService.Tag:input_type -> banger.v1.ImageTagRequest
+	31, // 58: banger.v1.ImageService.History:input_type -> banger.v1.ImageHistoryRequest
+	34, // 59: banger.v1.ImageService.Prune:input_type -> banger.v1.ImagePruneRequest
+	44, // 60: banger.v1.ImageService.Build:input_type -> banger.v1.ImageBuildRequest
+	49, // 61: banger.v1.KernelService.List:input_type -> banger.v1.KernelListRequest
+	51, // 62: banger.v1.KernelService.Get:input_type -> banger.v1.KernelGetRequest
+	53, // 63: banger.v1.KernelService.Catalog:input_type -> banger.v1.KernelCatalogRequest
+	57, // 64: banger.v1.KernelService.Pull:input_type -> banger.v1.KernelPullRequest
+	58, // 65: banger.v1.KernelService.Import:input_type -> banger.v1.KernelImportRequest
+	60, // 66: banger.v1.KernelService.Delete:input_type -> banger.v1.KernelDeleteRequest
+	62, // 67: banger.v1.HostService.Status:input_type -> banger.v1.StatusRequest
+	64, // 68: banger.v1.HostService.Shutdown:input_type -> banger.v1.ShutdownRequest
+	7,  // 69: banger.v1.VMService.Create:output_type -> banger.v1.OperationEvent
+	7,  // 70: banger.v1.VMService.Start:output_type -> banger.v1.OperationEvent
+	7,  // 71: banger.v1.VMService.Stop:output_type -> banger.v1.OperationEvent
+	7,  // 72: banger.v1.VMService.Restart:output_type -> banger.v1.OperationEvent
+	7,  // 73: banger.v1.VMService.Kill:output_type -> banger.v1.OperationEvent
+	7,  // 74: banger.v1.VMService.Delete:output_type -> banger.v1.OperationEvent
+	7,  // 75: banger.v1.VMService.Set:output_type -> banger.v1.OperationEvent
+	16, // 76: banger.v1.VMService.List:output_type -> banger.v1.ListResponse
+	18, // 77: banger.v1.VMService.Get:output_type -> banger.v1.GetResponse
+	20, // 78: banger.v1.VMService.Logs:output_type -> banger.v1.LogsResponse
+	22, // 79: banger.v1.VMService.Disk:output_type -> banger.v1.DiskResponse
+	38, // 80: banger.v1.ImageService.List:output_type -> banger.v1.ImageListResponse
+	40, // 81: banger.v1.ImageService.Get:output_type -> banger.v1.ImageGetResponse
+	42, // 82: banger.v1.ImageService.Delete:output_type -> banger.v1.ImageDeleteResponse
+	45, // 83: banger.v1.ImageService.Import:output_type -> banger.v1.ImageEvent
+	45, // 84: banger.v1.ImageService.Pull:output_type -> banger.v1.ImageEvent
+	28, // 85: banger.v1.ImageService.Export:output_type -> banger.v1.ImageExportEvent
+	30, // 86: banger.v1.ImageService.Tag:output_type -> banger.v1.ImageTagResponse
+	32, // 87: banger.v1.ImageService.History:output_type -> banger.v1.ImageHistoryResponse
+	35, // 88: banger.v1.ImageService.Prune:output_type -> banger.v1.ImagePruneResponse
+	45, // 89: banger.v1.ImageService.Build:output_type -> banger.v1.ImageEvent
+	50, // 90: banger.v1.KernelService.List:output_type -> banger.v1.KernelListResponse
+	52, // 91: banger.v1.KernelService.Get:output_type -> banger.v1.KernelGetResponse
+	54, // 92: banger.v1.KernelService.Catalog:output_type -> banger.v1.KernelCatalogEvent
+	59, // 93: banger.v1.KernelService.Pull:output_type -> banger.v1.KernelEvent
+	59, // 94: banger.v1.KernelService.Import:output_type -> banger.v1.KernelEvent
+	61, // 95: banger.v1.KernelService.Delete:output_type -> banger.v1.KernelDeleteResponse
+	63, // 96: banger.v1.HostService.Status:output_type -> banger.v1.StatusResponse
+	65, // 97: banger.v1.HostService.Shutdown:output_type -> banger.v1.ShutdownResponse
+	69, // [69:98] is the sub-list for method output_type
+	40, // [40:69] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_banger_v1_banger_proto_init() }
@@ -2666,22 +5234,35 @@ func file_banger_v1_banger_proto_init() {
 	if File_banger_v1_banger_proto != nil {
 		return
 	}
-	file_banger_v1_banger_proto_msgTypes[3].OneofWrappers = []any{
+	file_banger_v1_banger_proto_msgTypes[4].OneofWrappers = []any{
 		(*OperationEvent_Progress)(nil),
 		(*OperationEvent_Vm)(nil),
 	}
-	file_banger_v1_banger_proto_msgTypes[4].OneofWrappers = []any{}
-	file_banger_v1_banger_proto_msgTypes[27].OneofWrappers = []any{
+	file_banger_v1_banger_proto_msgTypes[5].OneofWrappers = []any{}
+	file_banger_v1_banger_proto_msgTypes[6].OneofWrappers = []any{}
+	file_banger_v1_banger_proto_msgTypes[25].OneofWrappers = []any{
+		(*ImageExportEvent_Progress)(nil),
+		(*ImageExportEvent_Data)(nil),
+	}
+	file_banger_v1_banger_proto_msgTypes[42].OneofWrappers = []any{
 		(*ImageEvent_Progress)(nil),
 		(*ImageEvent_Image)(nil),
+	}
+	file_banger_v1_banger_proto_msgTypes[51].OneofWrappers = []any{
+		(*KernelCatalogEvent_Progress)(nil),
+		(*KernelCatalogEvent_Catalog)(nil),
+	}
+	file_banger_v1_banger_proto_msgTypes[56].OneofWrappers = []any{
+		(*KernelEvent_Progress)(nil),
+		(*KernelEvent_Kernel)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_banger_v1_banger_proto_rawDesc), len(file_banger_v1_banger_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   35,
+			NumEnums:      3,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -298,7 +298,20 @@ type ExecStart struct {
 	// term is TERM for a pseudo-terminal.
 	Term string `protobuf:"bytes,6,opt,name=term,proto3" json:"term,omitempty"`
 	// stdin: without it the command reads from /dev/null.
-	Stdin         bool `protobuf:"varint,7,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdin bool `protobuf:"varint,7,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// plain is for an image that has a configuration of its own: beside env the
+	// command gets HOME, HOSTNAME, PATH and TERM and nothing else, and the shell of
+	// an empty argv is not a login shell.
+	Plain bool `protobuf:"varint,8,opt,name=plain,proto3" json:"plain,omitempty"`
+	// make_dirs are folders that are made, with those above them, before the command
+	// starts, if they are missing.
+	MakeDirs []string `protobuf:"bytes,9,rep,name=make_dirs,json=makeDirs,proto3" json:"make_dirs,omitempty"`
+	// detach lets the command live on without a caller: the call ends as soon as it
+	// has started, with an exit of 0. Its output goes to the console.
+	Detach bool `protobuf:"varint,10,opt,name=detach,proto3" json:"detach,omitempty"`
+	// stop_signal: at a shutdown the command gets this signal, and some time, before
+	// anything else ends. 0: it ends with the rest.
+	StopSignal    int32 `protobuf:"varint,11,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,6 +393,34 @@ func (x *ExecStart) GetStdin() bool {
 		return x.Stdin
 	}
 	return false
+}
+
+func (x *ExecStart) GetPlain() bool {
+	if x != nil {
+		return x.Plain
+	}
+	return false
+}
+
+func (x *ExecStart) GetMakeDirs() []string {
+	if x != nil {
+		return x.MakeDirs
+	}
+	return nil
+}
+
+func (x *ExecStart) GetDetach() bool {
+	if x != nil {
+		return x.Detach
+	}
+	return false
+}
+
+func (x *ExecStart) GetStopSignal() int32 {
+	if x != nil {
+		return x.StopSignal
+	}
+	return 0
 }
 
 // WindowSize is a terminal's size in character cells.
@@ -918,7 +959,7 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"closeStdin\x12.\n" +
 	"\x06resize\x18\x04 \x01(\v2\x14.guest.v1.WindowSizeH\x00R\x06resize\x12\x18\n" +
 	"\x06signal\x18\x05 \x01(\x05H\x00R\x06signalB\t\n" +
-	"\amessage\"\xa9\x01\n" +
+	"\amessage\"\x95\x02\n" +
 	"\tExecStart\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\fR\x04argv\x12\x10\n" +
 	"\x03env\x18\x02 \x03(\fR\x03env\x12\x10\n" +
@@ -926,7 +967,13 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12&\n" +
 	"\x03tty\x18\x05 \x01(\v2\x14.guest.v1.WindowSizeR\x03tty\x12\x12\n" +
 	"\x04term\x18\x06 \x01(\tR\x04term\x12\x14\n" +
-	"\x05stdin\x18\a \x01(\bR\x05stdin\"4\n" +
+	"\x05stdin\x18\a \x01(\bR\x05stdin\x12\x14\n" +
+	"\x05plain\x18\b \x01(\bR\x05plain\x12\x1b\n" +
+	"\tmake_dirs\x18\t \x03(\tR\bmakeDirs\x12\x16\n" +
+	"\x06detach\x18\n" +
+	" \x01(\bR\x06detach\x12\x1f\n" +
+	"\vstop_signal\x18\v \x01(\x05R\n" +
+	"stopSignal\"4\n" +
 	"\n" +
 	"WindowSize\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +

@@ -29,9 +29,11 @@ const maxSocketPath = 107
 // longestSocket is the longest name below the runtime root: "vm/<16>/guest.sock".
 const longestSocket = len("vm/0123456789abcdef/guest.sock")
 
-// Dirs are banger's three roots. All are absolute.
+// Dirs are banger's roots. All are absolute.
 type Dirs struct {
 	State, Cache, Runtime string
+	// Config holds what the user writes; banger makes nothing in it. It may be missing.
+	Config string
 }
 
 // FromEnv returns the roots for the current user and makes them, mode 0700. A
@@ -43,8 +45,9 @@ func FromEnv() (Dirs, error) {
 		return Dirs{}, errs.New(errs.Unavailable, "cannot find the home directory: %w", err).WithHint("set HOME")
 	}
 	d := Dirs{
-		State: filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(home, ".local", "state")), "banger"),
-		Cache: filepath.Join(xdg("XDG_CACHE_HOME", filepath.Join(home, ".cache")), "banger"),
+		State:  filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(home, ".local", "state")), "banger"),
+		Cache:  filepath.Join(xdg("XDG_CACHE_HOME", filepath.Join(home, ".cache")), "banger"),
+		Config: filepath.Join(xdg("XDG_CONFIG_HOME", filepath.Join(home, ".config")), "banger"),
 	}
 	hash := sha256.Sum256([]byte(d.State))
 	suffix := "-" + hex.EncodeToString(hash[:4])
@@ -128,6 +131,27 @@ func (d Dirs) Initramfs() string { return filepath.Join(d.Cache, "initramfs") }
 
 // Downloads holds verified package files and archive indexes.
 func (d Dirs) Downloads() string { return filepath.Join(d.Cache, "downloads") }
+
+// Blobs holds downloaded layers, configurations and manifests by digest: see blobs.
+func (d Dirs) Blobs() string { return filepath.Join(d.Cache, "blobs") }
+
+// DebianSources names the Debian mirrors to use in the place of those that the host's
+// apt is configured with, in the format of sources.list(5) (deb822); "" for roots
+// without a Config.
+func (d Dirs) DebianSources() string { return d.config("debian.sources") }
+
+// ConfigFile is the user's configuration; "" for roots without a Config.
+func (d Dirs) ConfigFile() string { return d.config("config.toml") }
+
+// ImageCatalog is the user's part of the image catalog; "" for roots without a Config.
+func (d Dirs) ImageCatalog() string { return d.config("images.toml") }
+
+func (d Dirs) config(name string) string {
+	if d.Config == "" {
+		return ""
+	}
+	return filepath.Join(d.Config, name)
+}
 
 // VMs is the folder of all VMs' state.
 func (d Dirs) VMs() string { return filepath.Join(d.State, "vms") }

@@ -27,6 +27,8 @@ import (
 	"banger/internal/base/flight"
 	"banger/internal/base/paths"
 	"banger/internal/base/progress"
+	"banger/internal/blobs"
+	"banger/internal/oci"
 	"banger/internal/vm"
 )
 
@@ -40,27 +42,28 @@ type Store interface {
 	// a VM uses the digest and no other name has it. last says that no other
 	// record has the digest.
 	DeleteImage(ctx context.Context, name string) (last bool, err error)
+	// ImageDocuments returns the documents of an image; nil if it has none.
+	ImageDocuments(ctx context.Context, name string) (*vm.ImageDocuments, error)
 	// DiskInUse says whether an image or a VM names the digest.
 	DiskInUse(ctx context.Context, digest string) (bool, error)
 }
 
-// Builder is an entry of the catalog.
-type Builder struct {
-	// Name is the image's; Source says for people where it comes from.
-	Name, Source string
-	// Build streams the tar of a root file system to w. tmp is an empty folder of
-	// its own. The details of its reports are shown. An error of w ends it.
-	Build func(ctx context.Context, tmp string, p progress.Func, w io.Writer) error
-}
-
-// Options are what the service needs; all fields but RemoveAll are required.
+// Options are what the service needs; all fields but Pin and RemoveAll are required.
 type Options struct {
-	Dirs    paths.Dirs
-	Store   Store
-	Log     *slog.Logger
-	Catalog []Builder
-	// FromTar is diskimage.FromTar.
-	FromTar func(ctx context.Context, path string, r io.Reader) (int64, error)
+	Dirs  paths.Dirs
+	Store Store
+	Log   *slog.Logger
+	// Catalog lists the images that can be made by name, in any order. Where it cannot be
+	// read whole, it returns what can be, and an error.
+	Catalog func() ([]Entry, error)
+	// FromLayers is diskimage.FromLayers.
+	FromLayers func(ctx context.Context, path string, layers ...io.Reader) (int64, error)
+	// Registry is where images are pulled from, and Blobs keeps what was.
+	Registry Registry
+	Blobs    *blobs.Store
+	// Pin returns the digest that the user's configuration has for a reference, or "", or
+	// why that cannot be said; nil pins nothing.
+	Pin func(oci.Reference) (string, error)
 	// RemoveAll removes a folder in which a builder may have been killed; nil is
 	// [os.RemoveAll].
 	RemoveAll func(ctx context.Context, path string) error
@@ -150,25 +153,40 @@ func (s *Service) dropDisk(ctx context.Context, digest string) (int64, error) {
 	return info.Size(), os.Remove(s.disk(digest))
 }
 
-// Resolve returns the image that ref means: a name, or at least 12 digits of a
-// digest. An image of the catalog that is not on disk is built first; callers who
-// want the same one share the build, and it ends when the last of them has left.
-// An unknown ref is errs.NotFound.
+// Resolve returns the image that ref means: a name, a reference, or at least 12
+// digits of a digest. An image of the catalog that is not on disk is built first, and
+// what is in neither is pulled; callers who want the same one share that, and it ends
+// when the last of them has left. An image for another architecture than the host's
+// is errs.Invalid: it would boot, and nothing in it would run.
 func (s *Service) Resolve(ctx context.Context, ref string, p progress.Func) (vm.Image, error) {
+	img, err := s.resolve(ctx, ref, p)
+	if err != nil {
+		return vm.Image{}, err
+	}
+	return img, checkRuns(img)
+}
+
+func (s *Service) resolve(ctx context.Context, ref string, p progress.Func) (vm.Image, error) {
 	img, err := s.Get(ctx, ref)
+	if err == nil && s.differsFromPin(img) {
+		return s.Pull(ctx, img.Name, "", p)
+	}
 	if errs.KindOf(err) != errs.NotFound {
 		return img, err
 	}
-	i := slices.IndexFunc(s.Catalog, func(b Builder) bool { return b.Name == ref })
-	if i < 0 {
-		return vm.Image{}, err
+	e, ok, catalogErr := s.inCatalog(ref)
+	switch {
+	case catalogErr != nil:
+		return vm.Image{}, catalogErr
+	case !ok:
+		return s.pullUnknown(ctx, ref, err, p)
 	}
 	return s.making.Do(ctx, ref, p, func(ctx context.Context, p progress.Func) (vm.Image, error) {
 		// Another build may have ended since we looked.
 		if img, err := s.Get(ctx, ref); errs.KindOf(err) != errs.NotFound {
 			return img, err
 		}
-		return s.build(ctx, s.Catalog[i], p)
+		return s.make(ctx, e, p)
 	})
 }
 
@@ -184,9 +202,13 @@ func (s *Service) List(ctx context.Context) ([]vm.Image, error) {
 			images[i].Path, images[i].Bytes = "", 0
 		}
 	}
-	for _, b := range s.Catalog {
-		if !slices.ContainsFunc(images, func(i vm.Image) bool { return i.Name == b.Name }) {
-			images = append(images, vm.Image{Name: b.Name, Source: b.Source})
+	catalog, err := s.Catalog()
+	if err != nil {
+		s.Log.WarnContext(ctx, "the catalog cannot be read whole", "err", err)
+	}
+	for _, e := range catalog {
+		if !slices.ContainsFunc(images, func(i vm.Image) bool { return i.Name == e.Name }) {
+			images = append(images, vm.Image{Name: e.Name, Source: e.about()})
 		}
 	}
 	slices.SortFunc(images, func(a, b vm.Image) int { return strings.Compare(a.Name, b.Name) })
@@ -200,15 +222,16 @@ func (s *Service) Get(ctx context.Context, ref string) (vm.Image, error) {
 		return vm.Image{}, err
 	}
 	if !s.onDisk(img) {
-		return vm.Image{}, errs.New(errs.NotFound, "the base disk of the image %q is gone", img.Name).
+		return vm.Image{}, errs.New(errs.NotFound, "the base disk of the image %q is gone, or was changed", img.Name).
 			WithHint("banger image delete %s, then make the image again", img.Name)
 	}
 	return img, nil
 }
 
+// onDisk says whether an image's base disk is there, and whole.
 func (s *Service) onDisk(i vm.Image) bool {
 	info, err := os.Stat(i.Path)
-	return err == nil && info.Mode().IsRegular()
+	return err == nil && info.Mode().IsRegular() && info.Size() == i.Bytes
 }
 
 // Delete removes the name that ref means, and its base disk with the last name;

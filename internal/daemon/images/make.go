@@ -1,8 +1,8 @@
 package images
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,63 +15,34 @@ import (
 
 	"banger/internal/base/atomicfile"
 	"banger/internal/base/errs"
-	"banger/internal/base/progress"
 	"banger/internal/vm"
 )
 
-// Import makes an image of a tar, which may be compressed with gzip, zstd or xz,
-// and gives it the name; what had the name before loses it. source says for people
-// where the tar comes from. When ctx ends, the caller ends a Read of r that is
-// under way.
-func (s *Service) Import(ctx context.Context, name, source string, r io.Reader, p progress.Func) (vm.Image, error) {
-	if err := checkName(name); err != nil {
-		return vm.Image{}, err
-	}
-	// A key of its own: an import is shared with nobody.
-	return s.making.Do(ctx, "import "+rand.Text(), p, func(ctx context.Context, p progress.Func) (vm.Image, error) {
-		return s.stage(ctx, name, source, func(dir string) (made, error) {
-			return s.write(ctx, dir, newMeter(p, "importing "+name), func(w io.Writer) error { return unpack(ctx, w, r) })
-		})
-	})
-}
-
-func (s *Service) build(ctx context.Context, b Builder, p progress.Func) (vm.Image, error) {
-	return s.stage(ctx, b.Name, b.Source, func(dir string) (made, error) {
-		tmp := filepath.Join(dir, "tmp")
-		if err := os.Mkdir(tmp, 0o700); err != nil {
-			return made{}, err
-		}
-		m := newMeter(p, "building "+b.Name)
-		m.step("")
-		return s.write(ctx, dir, m, func(w io.Writer) error {
-			return b.Build(ctx, tmp, func(r progress.Report) { m.step(r.Detail) }, w)
-		})
-	})
-}
-
-// made is a base disk in staging.
+// made is a base disk in staging. source is set where it says more than what the image
+// has already.
 type made struct {
-	path, digest string
-	bytes        int64
+	path, digest, source string
+	bytes                int64
 }
 
-// stage calls make with a folder of its own, and publishes what it has made.
-func (s *Service) stage(ctx context.Context, name, source string, makeDisk func(dir string) (made, error)) (img vm.Image, err error) {
+// stage calls makeDisk with a folder of its own, and publishes what it has made as
+// the base disk of img.
+func (s *Service) stage(ctx context.Context, img vm.Image, makeDisk func(dir string) (made, error)) (_ vm.Image, err error) {
 	dir, err := os.MkdirTemp(s.staging(), "")
 	if err != nil {
-		return vm.Image{}, s.explain(name, err)
+		return vm.Image{}, s.explain(img.Name, err)
 	}
 	defer func() { err = errors.Join(err, s.RemoveAll(context.WithoutCancel(ctx), dir)) }()
 	m, err := makeDisk(dir)
 	if err != nil {
-		return vm.Image{}, s.explain(name, err)
+		return vm.Image{}, s.explain(img.Name, err)
 	}
 	if err := ctx.Err(); err != nil {
 		return vm.Image{}, err
 	}
-	return s.publish(context.WithoutCancel(ctx), m, vm.Image{
-		Name: name, Digest: m.digest, Path: s.disk(m.digest), Bytes: m.bytes, Source: source, CreatedAt: time.Now(),
-	})
+	img.Digest, img.Path, img.Bytes, img.CreatedAt = m.digest, s.disk(m.digest), m.bytes, time.Now()
+	img.Source = cmp.Or(m.source, img.Source)
+	return s.publish(context.WithoutCancel(ctx), m, img)
 }
 
 // explain names the image in an error, and a full disk as the user's to mend.
@@ -100,7 +71,7 @@ func (s *Service) write(ctx context.Context, dir string, m *meter, source func(i
 		ended <- err
 	}()
 	path, sum := filepath.Join(dir, "disk.ext4"), sha256.New()
-	n, err := s.FromTar(ctx, path, io.TeeReader(pr, io.MultiWriter(sum, m)))
+	n, err := s.FromLayers(ctx, path, io.TeeReader(pr, io.MultiWriter(sum, m)))
 	_ = pr.CloseWithError(errStopped) // always nil
 	if sourceErr := <-ended; sourceErr != nil && !errors.Is(sourceErr, errStopped) {
 		err = sourceErr // the writer has only been told of it
@@ -132,10 +103,34 @@ func (s *Service) publish(ctx context.Context, m made, img vm.Image) (vm.Image, 
 			return vm.Image{}, err
 		}
 	}
+	return s.record(ctx, img, before)
+}
+
+// adopt records img, whose base disk would be digest, if that disk is here already.
+func (s *Service) adopt(ctx context.Context, img vm.Image, digest string) (_ vm.Image, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, err := s.Store.Images(ctx)
+	if err != nil {
+		return vm.Image{}, false, err
+	}
+	i := slices.IndexFunc(before, func(old vm.Image) bool { return old.Digest == digest && s.onDisk(old) })
+	if i < 0 {
+		return vm.Image{}, false, nil
+	}
+	img.Digest, img.Path, img.Bytes, img.CreatedAt = digest, before[i].Path, before[i].Bytes, time.Now()
+	img, err = s.record(context.WithoutCancel(ctx), img, before)
+	return img, err == nil, err
+}
+
+// record puts img, whose disk is in its place, into the store. before are the images
+// until now. The caller holds mu.
+func (s *Service) record(ctx context.Context, img vm.Image, before []vm.Image) (vm.Image, error) {
 	if err := s.Store.PutImage(ctx, img); err != nil {
 		_, dropErr := s.dropDisk(ctx, img.Digest)
 		return vm.Image{}, errors.Join(err, dropErr)
 	}
+	img.Documents = nil
 	i := slices.IndexFunc(before, func(old vm.Image) bool { return old.Name == img.Name })
 	if i >= 0 && before[i].Digest != img.Digest {
 		if _, err := s.dropDisk(ctx, before[i].Digest); err != nil {

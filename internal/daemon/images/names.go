@@ -3,9 +3,11 @@ package images
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 
 	"banger/internal/base/errs"
+	"banger/internal/oci"
 	"banger/internal/vm"
 )
 
@@ -26,21 +28,27 @@ func checkName(name string) error {
 	return nil
 }
 
-// find returns the record that ref means: a name before a digest.
+// find returns the record that ref means: a name, also in another form of the same
+// reference, before a digest.
 func (s *Service) find(ctx context.Context, ref string) (vm.Image, error) {
 	images, err := s.Store.Images(ctx)
 	if err != nil {
 		return vm.Image{}, err
 	}
-	for _, i := range images {
-		if i.Name == ref {
-			return i, nil
+	names := []string{ref}
+	parsed, refErr := oci.ParseReference(ref)
+	if refErr == nil {
+		names = append(names, parsed.Familiar())
+	}
+	for _, name := range names {
+		if i := slices.IndexFunc(images, func(i vm.Image) bool { return i.Name == name }); i >= 0 {
+			return images[i], nil
 		}
 	}
 	if m := digestStart.FindStringSubmatch(ref); m != nil {
 		var found []vm.Image
 		for _, i := range images {
-			if strings.HasPrefix(i.Digest, digestPrefix+m[1]) {
+			if hasDigest(i, digestPrefix+m[1]) {
 				found = append(found, i)
 			}
 		}
@@ -51,8 +59,18 @@ func (s *Service) find(ctx context.Context, ref string) (vm.Image, error) {
 			return vm.Image{}, errs.New(errs.Invalid, "%q is more than one image: %q and %q", ref, found[0].Name, found[1].Name).
 				WithHint("give the name")
 		}
-	} else if err := checkName(ref); err != nil {
+	} else if err := checkName(ref); err != nil && (refErr != nil || strings.HasPrefix(ref, digestPrefix)) {
 		return vm.Image{}, err
 	}
 	return vm.Image{}, errs.New(errs.NotFound, "there is no image %q", ref).WithHint("banger image list")
+}
+
+// hasDigest says whether one of an image's digests begins so: that of its disk, its
+// manifest, index or config.
+func hasDigest(i vm.Image, start string) bool {
+	if strings.HasPrefix(i.Digest, start) {
+		return true
+	}
+	o := i.Origin
+	return o != nil && (strings.HasPrefix(o.Manifest, start) || strings.HasPrefix(o.Index, start) || strings.HasPrefix(o.ConfigDigest, start))
 }

@@ -8,6 +8,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -85,21 +86,38 @@ func (m *mirror) flip(suffix string) {
 // publish signs a suite with one kernel and its metapackage.
 func (m *mirror) publish(suite, meta, release string) {
 	m.t.Helper()
-	deb := kernelDeb(m.t, release)
-	pool := "pool/main/l/linux-image-" + release + "_1_amd64.deb"
-	index := fmt.Sprintf("Package: %s\nVersion: 1\nArchitecture: amd64\nDepends: linux-image-%s (= 1)\nFilename: pool/meta.deb\nSize: 1\nSHA256: %064d\n\n", meta, release, 0) +
-		fmt.Sprintf("Package: linux-image-%s\nVersion: 1\nArchitecture: amd64\nFilename: %s\nSize: %d\nSHA256: %x\n", release, pool, len(deb), sha256.Sum256(deb))
+	m.publishAll(suite, time.Now(), meta, kernelPackage{release, "1", kernelDeb(m.t, release)})
+}
+
+// kernelPackage is a package with a kernel.
+type kernelPackage struct {
+	release, version string
+	deb              []byte
+}
+
+// publishAll signs a suite, of a date, with kernels; the metapackage depends on the
+// first one.
+func (m *mirror) publishAll(suite string, date time.Time, meta string, packages ...kernelPackage) {
+	m.t.Helper()
+	index := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nDepends: linux-image-%s (= 1)\nFilename: pool/meta.deb\nSize: 1\nSHA256: %064d\n\n",
+		meta, packages[0].version, packages[0].release, 0)
+	pools := map[string][]byte{}
+	for _, p := range packages {
+		pool := "pool/main/l/linux-image-" + p.release + "_" + p.version + "_amd64.deb"
+		pools["/debian/"+pool] = p.deb
+		index += fmt.Sprintf("Package: linux-image-%s\nVersion: %s\nArchitecture: amd64\nFilename: %s\nSize: %d\nSHA256: %x\n\n", p.release, p.version, pool, len(p.deb), sha256.Sum256(p.deb))
+	}
 	var packed bytes.Buffer
 	z, err := xz.NewWriter(&packed)
 	check(m.t, err)
 	_, err = z.Write([]byte(index))
 	check(m.t, err)
 	check(m.t, z.Close())
-	text := fmt.Sprintf("Suite: oldstable\nCodename: %s\nValid-Until: %s\nSHA256:\n %x %d main/binary-amd64/Packages.xz\n",
-		suite, time.Now().Add(time.Hour).UTC().Format("Mon, _2 Jan 2006 15:04:05 MST"), sha256.Sum256(packed.Bytes()), packed.Len())
+	text := fmt.Sprintf("Suite: oldstable\nCodename: %s\nDate: %s\nValid-Until: %s\nSHA256:\n %x %d main/binary-amd64/Packages.xz\n",
+		suite, date.UTC().Format("Mon, _2 Jan 2006 15:04:05 MST"), time.Now().Add(time.Hour).UTC().Format("Mon, _2 Jan 2006 15:04:05 MST"), sha256.Sum256(packed.Bytes()), packed.Len())
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.files["/debian/"+pool] = deb
+	maps.Copy(m.files, pools)
 	m.files["/debian/dists/"+suite+"/main/binary-amd64/Packages.xz"] = packed.Bytes()
 	m.files["/debian/dists/"+suite+"/InRelease"] = sign(m.t, m.key, text)
 }
@@ -123,7 +141,7 @@ func sign(t *testing.T, key *openpgp.Entity, text string) []byte {
 }
 
 // kernelDeb returns a package as Debian's are: ar, tar, gzip.
-func kernelDeb(t *testing.T, release string) []byte {
+func kernelDeb(t *testing.T, release string, more ...string) []byte {
 	t.Helper()
 	var data bytes.Buffer
 	z := gzip.NewWriter(&data)
@@ -133,8 +151,8 @@ func kernelDeb(t *testing.T, release string) []byte {
 		name string
 		data []byte
 	}{
-		{"./boot/vmlinuz-" + release, bzImage(vmlinux())},
-		{"./boot/config-" + release, []byte("CONFIG_PVH=y\n")},
+		{"./boot/vmlinuz-" + release, bzImage(vmlinux(release, more...))},
+		{"./boot/config-" + release, []byte(goodConfig())},
 		{"./usr/share/doc/x", []byte("not wanted")},
 		{modules + "modules.builtin", []byte("kernel/fs/ext4/ext4.ko\n")},
 		{modules + "kernel/net/failover.ko", module("depends=")},
@@ -165,11 +183,31 @@ func elfOf(h elf.Header64, parts ...any) []byte {
 	return b.Bytes()
 }
 
-// vmlinux returns an ELF with nothing but a PVH entry.
-func vmlinux() []byte {
+// goodConfig has all that a kernel must have, as kernelDeb's has it.
+func goodConfig() string {
+	text := "CONFIG_PVH=y\nCONFIG_VIRTIO_NET=m\n"
+	for _, p := range parts {
+		switch {
+		case p.module == "overlay":
+			text += p.option + "=m\n"
+		case p.must:
+			text += p.option + "=y\n"
+		}
+	}
+	return text
+}
+
+// without takes an option out of a configuration.
+func without(config, option string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(config, option+"=y\n", ""), option+"=m\n", "")
+}
+
+// vmlinux returns an ELF with nothing but a PVH entry and its release.
+func vmlinux(release string, more ...string) []byte {
 	note := []byte("\x04\x00\x00\x00\x08\x00\x00\x00\x12\x00\x00\x00Xen\x00\x00\x00\x00\x01\x00\x00\x00\x00")
 	return elfOf(elf.Header64{Type: uint16(elf.ET_EXEC), Phoff: 64, Phentsize: 56, Phnum: 1},
-		elf.Prog64{Type: uint32(elf.PT_NOTE), Off: 120, Filesz: uint64(len(note))}, note)
+		elf.Prog64{Type: uint32(elf.PT_NOTE), Off: 120, Filesz: uint64(len(note))}, note,
+		[]byte("Linux version "+release+" (test@example.com) #1\x00"+strings.Join(more, "")))
 }
 
 // module returns an ELF with nothing but modinfo.

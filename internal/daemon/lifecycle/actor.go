@@ -125,13 +125,13 @@ func (a *actor) move(to vm.State, reason string) error {
 	}
 	switch to {
 	case vm.Starting:
-		a.rec.StartedAt = time.Now()
+		a.rec.StartedAt, a.rec.Boot = time.Now(), a.rec.Spec.Boot()
 	case vm.Stopped:
-		a.rec.StartedAt = time.Time{}
+		a.rec.StartedAt, a.rec.Boot = time.Time{}, vm.Boot{}
 	}
 	a.rec.State, a.rec.Reason = to, reason
 	a.m.Log.Info("state", "vm", a.name(), "id", a.id, "state", to, "reason", reason)
-	err := a.m.Store.SetState(a.m.ctx, a.id, to, reason, a.rec.StartedAt)
+	err := a.m.Store.SetState(a.m.ctx, a.rec)
 	if err != nil {
 		a.m.Log.Error("cannot record a VM's state", "vm", a.name(), "err", err)
 	}

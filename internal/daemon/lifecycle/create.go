@@ -22,7 +22,9 @@ import (
 
 // Request describes a VM to make. Zero values take the defaults.
 type Request struct {
-	Name, Image  string
+	Name, Image string
+	// Kernel is a kernel's name, or what Kernels.Resolve takes.
+	Kernel       string
 	VCPUs        int
 	Memory, Disk vm.Size
 	RemoveOnStop bool
@@ -111,7 +113,11 @@ func (m *Manager) spec(r Request) (vm.Spec, error) {
 		Name: vm.Name(r.Name), Image: r.Image, VCPUs: r.VCPUs, Memory: r.Memory, System: vm.DefaultDisk, Work: r.Disk, RemoveOnStop: r.RemoveOnStop,
 	}
 	if s.Image == "" {
-		s.Image = m.DefaultImage
+		name, err := m.DefaultImage()
+		if err != nil {
+			return s, err
+		}
+		s.Image = name
 	}
 	if s.VCPUs == 0 {
 		s.VCPUs = vcpus
@@ -145,7 +151,7 @@ func (m *Manager) build(ctx context.Context, a *actor, r Request, p progress.Fun
 	if err := step("image and kernel"); err != nil {
 		return false, err
 	}
-	if err := m.bind(ctx, a, p); err != nil {
+	if err := m.bind(ctx, a, r, p); err != nil {
 		return false, err
 	}
 	if err := step("disks"); err != nil {
@@ -172,7 +178,7 @@ func (m *Manager) build(ctx context.Context, a *actor, r Request, p progress.Fun
 }
 
 // bind resolves image and kernel at the same time and ties the VM to them.
-func (m *Manager) bind(ctx context.Context, a *actor, p progress.Func) error {
+func (m *Manager) bind(ctx context.Context, a *actor, r Request, p progress.Func) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var image vm.Image
@@ -186,7 +192,7 @@ func (m *Manager) bind(ctx context.Context, a *actor, p progress.Func) error {
 		}
 	})
 	wg.Go(func() {
-		if kernel, kernelErr = m.Kernels.Default(ctx, p); kernelErr != nil {
+		if kernel, kernelErr = m.kernel(ctx, r.Kernel, p); kernelErr != nil {
 			cancel()
 		}
 	})
@@ -201,13 +207,22 @@ func (m *Manager) bind(ctx context.Context, a *actor, p progress.Func) error {
 		return err
 	}
 	return a.call(ctx, func() error {
-		if err := m.Store.BindVM(m.ctx, a.id, image.Digest, kernel.Release); err != nil {
+		config := image.Config.ForVM()
+		if err := m.Store.BindVM(m.ctx, a.id, image.Digest, kernel.Name, config); err != nil {
 			return err
 		}
-		a.rec.Spec.Image, a.rec.Spec.ImageDigest, a.rec.Spec.Kernel = v.Spec.Image, image.Digest, kernel.Release
+		a.rec.Spec.Image, a.rec.Spec.ImageDigest, a.rec.Spec.Kernel, a.rec.Spec.Config = v.Spec.Image, image.Digest, kernel.Name, config
 		a.publish()
 		return nil
 	})
+}
+
+// kernel returns the kernel that ref means, or the default one.
+func (m *Manager) kernel(ctx context.Context, ref string, p progress.Func) (vm.Kernel, error) {
+	if ref == "" {
+		return m.Kernels.Default(ctx, p)
+	}
+	return m.Kernels.Resolve(ctx, ref, p)
 }
 
 // makeDisks makes the VM's folder and its two writable disks.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	shimv1 "banger/api/shim/v1"
+	"banger/internal/base/errs"
 	"banger/internal/base/paths"
 	"banger/internal/base/progress"
 	"banger/internal/daemon/lifecycle"
@@ -72,7 +73,7 @@ func newHost(t *testing.T) *host {
 			t.Fatal(err)
 		}
 	}
-	for path, data := range map[string][]byte{h.kernel().Path: vmmtest.Kernel(), h.initramfs(): nil, h.kernel().ModulesDisk: nil, h.dirs.BaseDisk("sha256:d"): nil} {
+	for path, data := range map[string][]byte{h.kernel("").Path: vmmtest.Kernel(), h.initramfs(): nil, h.kernel("").ModulesDisk: nil, h.dirs.BaseDisk("sha256:d"): nil} {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -88,8 +89,11 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-func (h *host) kernel() vm.Kernel {
-	return vm.Kernel{Release: "6.12-test", Path: h.dirs.Cache + "/kernel", ModulesDisk: h.dirs.Cache + "/modules"}
+// defaultKernel is the name of the one that VMs get; otherKernel is recorded too.
+const defaultKernel, otherKernel = "6.12-test", "6.1-test"
+
+func (h *host) kernel(name string) vm.Kernel {
+	return vm.Kernel{Name: name, Release: "6.12-test", Path: h.dirs.Cache + "/kernel", ModulesDisk: h.dirs.Cache + "/modules"}
 }
 
 func (h *host) initramfs() string { return h.dirs.Cache + "/initramfs" }
@@ -101,7 +105,7 @@ func (h *host) start() *daemon {
 	if err != nil {
 		h.Fatal(err)
 	}
-	if err := errors.Join(db.PutImage(h.Context(), vm.Image{Name: "img", Digest: "sha256:d"}), db.PutKernel(h.Context(), h.kernel())); err != nil {
+	if err := errors.Join(db.PutImage(h.Context(), vm.Image{Name: "img", Digest: "sha256:d"}), db.PutKernel(h.Context(), h.kernel(defaultKernel)), db.PutKernel(h.Context(), h.kernel(otherKernel))); err != nil {
 		h.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -114,7 +118,7 @@ func (h *host) start() *daemon {
 			}
 			return f.Close()
 		},
-		Log: log, DefaultImage: "img", HostCPUs: 2, HostMemory: 4 * vm.GiB, AnnounceTimeout: 10 * time.Second,
+		Log: log, DefaultImage: func() (string, error) { return "img", nil }, HostCPUs: 2, HostMemory: 4 * vm.GiB, AnnounceTimeout: 10 * time.Second,
 	})
 	if err != nil {
 		h.Fatal(err)
@@ -150,15 +154,31 @@ func (a adapter) Attach(ctx context.Context, id vm.ID) (lifecycle.Shim, error) {
 
 type images struct{}
 
+// imageConfig is what every image says.
+var imageConfig = &vm.ImageConfig{Entrypoint: []string{"/app"}, Labels: map[string]string{"for": "tools"}}
+
 func (images) Resolve(_ context.Context, ref string, p progress.Func) (vm.Image, error) {
 	p.Send(progress.Report{Phase: "image"})
-	return vm.Image{Name: ref, Digest: "sha256:d"}, nil
+	return vm.Image{Name: ref, Digest: "sha256:d", Config: imageConfig}, nil
 }
 
 type kernels struct{ h *host }
 
-func (k kernels) Default(context.Context, progress.Func) (vm.Kernel, error) { return k.h.kernel(), nil }
-func (k kernels) Get(context.Context, string) (vm.Kernel, error)            { return k.h.kernel(), nil }
+func (k kernels) Default(context.Context, progress.Func) (vm.Kernel, error) {
+	return k.h.kernel(defaultKernel), nil
+}
+
+func (k kernels) Get(_ context.Context, name string) (vm.Kernel, error) {
+	return k.h.kernel(name), nil
+}
+
+func (k kernels) Resolve(_ context.Context, ref string, _ progress.Func) (vm.Kernel, error) {
+	if ref == "none" {
+		return vm.Kernel{}, errs.New(errs.NotFound, "there is no kernel %q", ref)
+	}
+	return k.h.kernel(ref), nil
+}
+
 func (k kernels) Initramfs(context.Context, vm.Kernel, []string) (string, error) {
 	return k.h.initramfs(), nil
 }
@@ -185,18 +205,18 @@ func (s *store) InsertVM(ctx context.Context, v vm.VM, op vm.Operation) error {
 	return s.Store.InsertVM(ctx, v, op)
 }
 
-func (s *store) BindVM(ctx context.Context, id vm.ID, digest, kernel string) error {
+func (s *store) BindVM(ctx context.Context, id vm.ID, digest, kernel string, config *vm.ImageConfig) error {
 	if err := s.fail(); err != nil {
 		return err
 	}
-	return s.Store.BindVM(ctx, id, digest, kernel)
+	return s.Store.BindVM(ctx, id, digest, kernel, config)
 }
 
-func (s *store) SetState(ctx context.Context, id vm.ID, state vm.State, reason string, at time.Time) error {
+func (s *store) SetState(ctx context.Context, v vm.VM) error {
 	if err := s.fail(); err != nil {
 		return err
 	}
-	return s.Store.SetState(ctx, id, state, reason, at)
+	return s.Store.SetState(ctx, v)
 }
 
 func (s *store) Journal(ctx context.Context, op vm.Operation) error {

@@ -27,8 +27,9 @@ import (
 // Store keeps the records. Every method is durable when it returns nil.
 type Store interface {
 	InsertVM(ctx context.Context, v vm.VM, op vm.Operation) error
-	BindVM(ctx context.Context, id vm.ID, digest, kernel string) error
-	SetState(ctx context.Context, id vm.ID, state vm.State, reason string, startedAt time.Time) error
+	BindVM(ctx context.Context, id vm.ID, digest, kernel string, config *vm.ImageConfig) error
+	SetState(ctx context.Context, v vm.VM) error
+	SetBoot(ctx context.Context, id vm.ID, next vm.Boot) error
 	DeleteVM(ctx context.Context, id vm.ID) error
 	VMs(ctx context.Context) ([]vm.VM, error)
 	Journal(ctx context.Context, op vm.Operation) error
@@ -43,8 +44,12 @@ type Images interface {
 
 // Kernels finds or fetches kernels, and makes what boots with them.
 type Kernels interface {
+	// Default returns the kernel of a VM for which none was named.
 	Default(ctx context.Context, p progress.Func) (vm.Kernel, error)
-	Get(ctx context.Context, release string) (vm.Kernel, error)
+	// Resolve returns the kernel that a user's word means, fetched if need be.
+	Resolve(ctx context.Context, ref string, p progress.Func) (vm.Kernel, error)
+	// Get returns a kernel by its name.
+	Get(ctx context.Context, name string) (vm.Kernel, error)
 	Initramfs(ctx context.Context, k vm.Kernel, modules []string) (path string, err error)
 }
 
@@ -81,8 +86,9 @@ type Options struct {
 	// not exist.
 	MakeDisk func(ctx context.Context, path string, size vm.Size, label string) error
 	Log      *slog.Logger
-	// DefaultImage is the image of a VM for which none was named.
-	DefaultImage string
+	// DefaultImage is the image of a VM for which none was named, or why that cannot be
+	// said.
+	DefaultImage func() (string, error)
 	HostCPUs     int
 	HostMemory   vm.Size
 	// AnnounceTimeout bounds a boot, up to the agent's announcement; 0 means 180 s.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"banger/internal/base/errs"
 	"banger/internal/base/progress"
 	"banger/internal/daemon/lifecycle"
@@ -45,6 +47,9 @@ func TestLifeOfAVM(t *testing.T) {
 	v := h.must(d.Create(t.Context(), running("dev"), nil))
 	if v.State != vm.Running || v.Status.GetBootId() == "" || v.StartedAt.IsZero() || v.Spec.ImageDigest != "sha256:d" {
 		t.Errorf("after create: %+v", v)
+	}
+	if d := cmp.Diff(v.Spec.Config, imageConfig.ForVM()); d != "" {
+		t.Errorf("the image's configuration: %s", d)
 	}
 	if _, err := d.Start(t.Context(), "dev", nil); errs.KindOf(err) != errs.Conflict {
 		t.Errorf("a second start: %v", err)
@@ -211,6 +216,9 @@ func TestVMsOutliveTheDaemon(t *testing.T) {
 		v := h.must(d.Get(name))
 		if v.State != want {
 			t.Errorf("%s is %s, want %s (%s)", name, v.State, want, v.Reason)
+		}
+		if d := cmp.Diff(v.Spec.Config, imageConfig.ForVM()); d != "" {
+			t.Errorf("%s: the image's configuration: %s", name, d)
 		}
 		if want == vm.Running && v.Status.GetBootId() != before[name].Status.GetBootId() {
 			t.Errorf("%s was restarted", name)

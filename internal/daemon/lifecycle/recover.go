@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"banger/internal/vm"
 )
@@ -56,8 +57,8 @@ func (m *Manager) recoverVM(ctx context.Context, v vm.VM, creating bool) {
 		} else {
 			removed = v.Spec.RemoveOnStop
 		}
-		v.State, v.Reason = vm.Stopped, reason
-		if err := m.Store.SetState(ctx, v.ID, v.State, v.Reason, v.StartedAt); err != nil {
+		v.State, v.Reason, v.StartedAt, v.Boot = vm.Stopped, reason, time.Time{}, vm.Boot{}
+		if err := m.Store.SetState(ctx, v); err != nil {
 			m.Log.Error("cannot record a VM's state", "vm", v.Spec.Name, "err", err)
 		}
 	}

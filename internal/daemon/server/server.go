@@ -28,6 +28,8 @@ type Server struct {
 	VMs     *lifecycle.Manager
 	Images  *images.Service
 	Kernels *kernels.Service
+	// Recipe makes an entry for the image service of what a user has described.
+	Recipe  func(name, from, variant string, packages []string) (images.Entry, error)
 	Started time.Time
 	// Shutdown asks the daemon to end; it returns at once.
 	Shutdown func()
@@ -56,14 +58,13 @@ func toProgress(r progress.Report) *bangerv1.Progress {
 	return &bangerv1.Progress{Phase: r.Phase, Detail: r.Detail, DoneBytes: r.Done, TotalBytes: r.Total}
 }
 
-// usage counts the VMs of each image digest and of each kernel.
-func (s *Server) usage() (byImage, byKernel map[string]int32) {
-	byImage, byKernel = map[string]int32{}, map[string]int32{}
+// usage counts the VMs of each image digest.
+func (s *Server) usage() map[string]int32 {
+	byImage := map[string]int32{}
 	for _, v := range s.VMs.List() {
 		byImage[v.Spec.ImageDigest]++
-		byKernel[v.Spec.Kernel]++
 	}
-	return byImage, byKernel
+	return byImage
 }
 
 func timestamp(t time.Time) *timestamppb.Timestamp {
@@ -71,24 +72,6 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
-}
-
-type kernelService struct{ *Server }
-
-func (s kernelService) List(ctx context.Context, _ *bangerv1.KernelListRequest) (*bangerv1.KernelListResponse, error) {
-	all, err := s.Kernels.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, used := s.usage()
-	res := &bangerv1.KernelListResponse{}
-	for _, k := range all {
-		res.Kernels = append(res.Kernels, &bangerv1.Kernel{
-			Release: k.Release, Version: k.Version, Digest: k.Digest, Path: k.Path, ModulesDisk: k.ModulesDisk, DiskBytes: k.Bytes,
-			Source: k.Source, CreatedAt: timestamp(k.CreatedAt), InUse: used[k.Release],
-		})
-	}
-	return res, nil
 }
 
 type hostService struct{ *Server }

@@ -31,7 +31,7 @@ func operation(send func(*bangerv1.OperationEvent) error, do func(progress.Func)
 func (s vmService) Create(ctx context.Context, r *bangerv1.CreateRequest, stream bangerv1connect.VMServiceCreateServerStream) error {
 	q := lifecycle.Request{
 		Name: r.GetName(), Image: r.GetImage(), VCPUs: int(r.GetVcpus()), Memory: vm.Size(r.GetMemoryBytes()), Disk: vm.Size(r.GetDiskBytes()),
-		RemoveOnStop: r.GetRemoveOnStop(), Start: r.GetStart(), Hold: r.GetHold(),
+		RemoveOnStop: r.GetRemoveOnStop(), Start: r.GetStart(), Hold: r.GetHold(), Kernel: r.GetKernel(),
 	}
 	// A number that was given is never a default.
 	switch {
@@ -69,6 +69,20 @@ func (s vmService) Kill(ctx context.Context, r *bangerv1.KillRequest, stream ban
 	})
 }
 
+func (s vmService) Set(ctx context.Context, r *bangerv1.SetRequest, stream bangerv1connect.VMServiceSetServerStream) error {
+	var c lifecycle.Change
+	if r.Kernel != nil {
+		c.Kernel = new(r.GetKernel())
+	}
+	if r.Vcpus != nil {
+		c.VCPUs = new(int(r.GetVcpus()))
+	}
+	if r.MemoryBytes != nil {
+		c.Memory = new(vm.Size(r.GetMemoryBytes()))
+	}
+	return operation(stream.Send, func(p progress.Func) (lifecycle.View, error) { return s.VMs.Set(ctx, r.GetVm(), c, p) })
+}
+
 func (s vmService) Delete(ctx context.Context, r *bangerv1.DeleteRequest, stream bangerv1connect.VMServiceDeleteServerStream) error {
 	return operation(stream.Send, func(p progress.Func) (lifecycle.View, error) {
 		return s.VMs.Delete(ctx, r.GetVm(), r.GetForce(), p)
@@ -78,7 +92,9 @@ func (s vmService) Delete(ctx context.Context, r *bangerv1.DeleteRequest, stream
 func (s vmService) List(context.Context, *bangerv1.ListRequest) (*bangerv1.ListResponse, error) {
 	res := &bangerv1.ListResponse{}
 	for _, v := range s.VMs.List() {
-		res.Vms = append(res.Vms, toVM(v))
+		m := toVM(v)
+		m.Config = nil // many of them could be more than a message holds
+		res.Vms = append(res.Vms, m)
 	}
 	return res, nil
 }
@@ -118,7 +134,10 @@ func toVM(v lifecycle.View) *bangerv1.VM {
 		Image: v.Spec.Image, ImageDigest: v.Spec.ImageDigest, Kernel: v.Spec.Kernel,
 		Vcpus: int32(v.Spec.VCPUs), MemoryBytes: int64(v.Spec.Memory), DiskBytes: int64(v.Spec.Work), DiskUsedBytes: int64(v.DiskUsed),
 		CreatedAt: timestamp(v.CreatedAt), StartedAt: timestamp(v.StartedAt), RemoveOnStop: v.Spec.RemoveOnStop,
-		Vmm: v.Driver, ConsoleLog: v.Files.ConsoleLog(),
+		Vmm: v.Driver, ConsoleLog: v.Files.ConsoleLog(), Config: toConfig(v.Spec.Config),
+	}
+	if v.Boot != (vm.Boot{}) {
+		m.Boot = &bangerv1.VMBoot{Kernel: v.Boot.Kernel, Vcpus: int32(v.Boot.VCPUs), MemoryBytes: int64(v.Boot.Memory)}
 	}
 	if st := v.Status; st != nil {
 		m.Accelerator, m.Pid, m.ShimPid, m.BootId, m.Init = st.GetAccelerator(), st.GetVmmPid(), st.GetShimPid(), st.GetBootId(), st.GetInit()

@@ -3,6 +3,7 @@ package statedb
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"banger/internal/base/errs"
 	"banger/internal/vm"
@@ -10,20 +11,55 @@ import (
 
 // PutImage adds an image, or points its name at another base disk.
 func (db *DB) PutImage(ctx context.Context, i vm.Image) error {
-	_, err := db.sql.ExecContext(ctx, `INSERT INTO images (name, digest, path, bytes, source, created_at) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, path = excluded.path, bytes = excluded.bytes, source = excluded.source, created_at = excluded.created_at`,
-		i.Name, i.Digest, i.Path, i.Bytes, i.Source, nanos(i.CreatedAt))
+	config, err := jsonText(i.Config)
+	if err != nil {
+		return err
+	}
+	origin, err := jsonText(i.Origin)
+	if err != nil {
+		return err
+	}
+	var docs vm.ImageDocuments
+	if i.Documents != nil {
+		docs = *i.Documents
+	}
+	_, err = db.sql.ExecContext(ctx, `INSERT OR REPLACE INTO images (name, digest, path, bytes, source, created_at, config, origin, manifest, oci_config)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		i.Name, i.Digest, i.Path, i.Bytes, i.Source, nanos(i.CreatedAt), config, origin, docs.Manifest, docs.Config)
 	return err
 }
 
-// Images returns all images by name.
+// Images returns all images by name, without their documents.
 func (db *DB) Images(ctx context.Context) ([]vm.Image, error) {
 	return query(ctx, db, func(r *sql.Rows) (i vm.Image, err error) {
 		var created int64
-		err = r.Scan(&i.Name, &i.Digest, &i.Path, &i.Bytes, &i.Source, &created)
+		var config, origin string
+		if err = r.Scan(&i.Name, &i.Digest, &i.Path, &i.Bytes, &i.Source, &created, &config, &origin); err != nil {
+			return i, err
+		}
 		i.CreatedAt = timeOf(created)
+		if i.Config, err = jsonOf[vm.ImageConfig](config); err != nil {
+			return i, err
+		}
+		i.Origin, err = jsonOf[vm.ImageOrigin](origin)
 		return i, err
-	}, "SELECT name, digest, path, bytes, source, created_at FROM images ORDER BY name")
+	}, "SELECT name, digest, path, bytes, source, created_at, config, origin FROM images ORDER BY name")
+}
+
+// ImageDocuments returns the documents of an image, or nil if it was not made of an
+// OCI image.
+func (db *DB) ImageDocuments(ctx context.Context, name string) (*vm.ImageDocuments, error) {
+	var docs vm.ImageDocuments
+	err := db.sql.QueryRowContext(ctx, "SELECT manifest, oci_config FROM images WHERE name = ?", name).Scan(&docs.Manifest, &docs.Config)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, errs.New(errs.NotFound, "there is no image %q", name).WithHint("banger image list")
+	case err != nil:
+		return nil, err
+	case docs.Manifest == nil:
+		return nil, nil
+	}
+	return &docs, nil
 }
 
 // DeleteImage removes the name of an image. While it is the last name of a base
@@ -55,21 +91,4 @@ func (db *DB) DeleteImage(ctx context.Context, name string) (last bool, err erro
 func (db *DB) DiskInUse(ctx context.Context, digest string) (used bool, err error) {
 	err = db.sql.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM images WHERE digest = ?1) OR EXISTS (SELECT 1 FROM vms WHERE image_digest = ?1)", digest).Scan(&used)
 	return used, err
-}
-
-// PutKernel adds a kernel, or replaces the one of its release.
-func (db *DB) PutKernel(ctx context.Context, k vm.Kernel) error {
-	_, err := db.sql.ExecContext(ctx, `INSERT OR REPLACE INTO kernels (release, version, digest, path, modules_disk, modules_dir, bytes, source, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, k.Release, k.Version, k.Digest, k.Path, k.ModulesDisk, k.ModulesDir, k.Bytes, k.Source, nanos(k.CreatedAt))
-	return err
-}
-
-// Kernels returns all kernels, newest first.
-func (db *DB) Kernels(ctx context.Context) ([]vm.Kernel, error) {
-	return query(ctx, db, func(r *sql.Rows) (k vm.Kernel, err error) {
-		var created int64
-		err = r.Scan(&k.Release, &k.Version, &k.Digest, &k.Path, &k.ModulesDisk, &k.ModulesDir, &k.Bytes, &k.Source, &created)
-		k.CreatedAt = timeOf(created)
-		return k, err
-	}, "SELECT release, version, digest, path, modules_disk, modules_dir, bytes, source, created_at FROM kernels ORDER BY created_at DESC, release DESC")
 }

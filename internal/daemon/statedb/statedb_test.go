@@ -46,16 +46,31 @@ func TestRecordsSurviveReopening(t *testing.T) {
 	v := sample("a1", "one")
 	op := vm.Operation{VM: "a1", Action: "create", Step: "row"}
 	must(t, db.InsertVM(t.Context(), v, op))
-	img := vm.Image{Name: "img", Digest: "sha256:d", Path: "/p", Bytes: 3, Source: "s", CreatedAt: time.Unix(7, 8)}
-	k := vm.Kernel{Release: "6.12", Version: "6.12-1", Digest: "sha256:e", Path: "/k", ModulesDisk: "/m", ModulesDir: "/d", Bytes: 4, Source: "t", CreatedAt: time.Unix(9, 1)}
+	img := vm.Image{
+		Name: "img", Digest: "sha256:d", Path: "/p", Bytes: 3, Source: "s", CreatedAt: time.Unix(7, 8),
+		Config:    &vm.ImageConfig{Env: []string{"A='1'"}, Cmd: []string{"x", ""}, Labels: map[string]string{"l": "1"}},
+		Origin:    &vm.ImageOrigin{Reference: "r", Manifest: "sha256:m", Layers: []vm.ImageLayer{{Digest: "sha256:l", Size: 4}}},
+		Documents: &vm.ImageDocuments{Manifest: []byte("m"), Config: []byte{0, 255}},
+	}
+	k := vm.Kernel{
+		Name: "6.12", Release: "6.12.1", Version: "6.12-1", Format: "ELF", Digest: "sha256:e", ImageDigest: "sha256:f", ModulesDigest: "sha256:g",
+		Path: "/k", ModulesDisk: "/m", ModulesDir: "/d", Modules: 3, Bytes: 4, Source: "t", CreatedAt: time.Unix(9, 1),
+		Origin:  vm.Origin{Kind: vm.OriginDebian, Suite: "s", IndexDate: time.Unix(11, 0).UTC()},
+		Options: []vm.KernelOption{{Name: "CONFIG_X", State: vm.OptionModule, Module: "x", Reason: "why"}},
+	}
 	must(t, db.PutImage(t.Context(), img))
 	must(t, db.PutKernel(t.Context(), k))
-	must(t, db.BindVM(t.Context(), "a1", "sha256:d", "6.12"))
-	must(t, db.SetState(t.Context(), "a1", vm.Running, "", time.Unix(10, 2)))
+	must(t, db.BindVM(t.Context(), "a1", "sha256:d", "6.12", img.Config.ForVM()))
+	v.State, v.StartedAt, v.Boot = vm.Running, time.Unix(10, 2), vm.Boot{Kernel: "6.1", VCPUs: 2, Memory: vm.GiB}
+	must(t, db.SetState(t.Context(), v))
+	next := vm.Boot{Kernel: "6.12", VCPUs: 7, Memory: 2 * vm.GiB}
+	must(t, db.SetBoot(t.Context(), "a1", next))
+	must(t, db.PutIndexDate(t.Context(), "suite", time.Unix(12, 0)))
 	must(t, db.Close())
 
 	db = open(t, path)
-	v.Spec.ImageDigest, v.Spec.Kernel, v.State, v.StartedAt = "sha256:d", "6.12", vm.Running, time.Unix(10, 2)
+	v.Spec.ImageDigest, v.Spec.Kernel, v.Spec.VCPUs, v.Spec.Memory = "sha256:d", next.Kernel, next.VCPUs, next.Memory
+	v.Spec.Config = img.Config.ForVM()
 	vms, err := db.VMs(t.Context())
 	must(t, err)
 	images, err := db.Images(t.Context())
@@ -64,11 +79,40 @@ func TestRecordsSurviveReopening(t *testing.T) {
 	must(t, err)
 	ops, err := db.Operations(t.Context())
 	must(t, err)
+	docs, err := db.ImageDocuments(t.Context(), "img")
+	must(t, err)
+	if d := cmp.Diff(docs, img.Documents); d != "" {
+		t.Error(d)
+	}
+	img.Documents = nil
 	if d := cmp.Diff([]any{vms, images, kernels, ops}, []any{[]vm.VM{v}, []vm.Image{img}, []vm.Kernel{k}, []vm.Operation{op}}); d != "" {
 		t.Error(d)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+}
+
+func TestOlderDatabasesAreBroughtUpToDate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	first, err := os.ReadFile("migrations/001_first.sql")
+	must(t, err)
+	raw, err := sql.Open("sqlite", path)
+	must(t, err)
+	_, err = raw.Exec(string(first) + `PRAGMA user_version=1;
+		INSERT INTO images VALUES ('img', 'sha256:d', '/p', 3, 's', 7);
+		INSERT INTO vms VALUES ('a1', 'one', 'img', 'sha256:d', '6.12', 2, 1, 2, 3, 0, 'stopped', 'killed', 5, 0);`)
+	must(t, errors.Join(err, raw.Close()))
+	for range 2 { // once is enough
+		db := open(t, path)
+		images, err := db.Images(t.Context())
+		must(t, err)
+		vms, err := db.VMs(t.Context())
+		must(t, err)
+		if len(images) != 1 || images[0].Name != "img" || images[0].Config != nil || len(vms) != 1 || vms[0].Reason != "killed" || vms[0].Spec.Config != nil {
+			t.Errorf("images %+v, VMs %+v", images, vms)
+		}
+		must(t, db.Close())
 	}
 }
 
@@ -79,13 +123,13 @@ func TestNamesAreUniqueAndImagesInUseStay(t *testing.T) {
 	if errs.KindOf(err) != errs.Exists {
 		t.Errorf("a second VM of one name: %v", err)
 	}
-	if err := db.BindVM(t.Context(), "a1", "sha256:d", "6.12"); errs.KindOf(err) != errs.Conflict {
+	if err := db.BindVM(t.Context(), "a1", "sha256:d", "6.12", nil); errs.KindOf(err) != errs.Conflict {
 		t.Errorf("bound to an image that is not there: %v", err)
 	}
 	must(t, db.PutImage(t.Context(), vm.Image{Name: "x", Digest: "sha256:d"}))
 	must(t, db.PutImage(t.Context(), vm.Image{Name: "y", Digest: "sha256:d"}))
-	must(t, db.PutKernel(t.Context(), vm.Kernel{Release: "6.12"}))
-	must(t, db.BindVM(t.Context(), "a1", "sha256:d", "6.12"))
+	must(t, db.PutKernel(t.Context(), vm.Kernel{Name: "6.12"}))
+	must(t, db.BindVM(t.Context(), "a1", "sha256:d", "6.12", nil))
 	if last, err := db.DeleteImage(t.Context(), "x"); last || err != nil {
 		t.Errorf("one of two names: last %v, %v", last, err)
 	}

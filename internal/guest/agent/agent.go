@@ -103,6 +103,11 @@ type service struct {
 	log      *slog.Logger
 	// slots holds one element for each running command.
 	slots chan struct{}
+	// console is where the output of detached commands goes.
+	console string
+	// mu guards enlisted, the commands that a shutdown ends before anything else.
+	mu       sync.Mutex
+	enlisted map[*process]enlistment
 	// stopOnce begins the one shutdown.
 	stopOnce sync.Once
 	// running counts goroutines that outlive the call that started them; closing ends
@@ -112,7 +117,10 @@ type service struct {
 }
 
 func newService(powerOff string, log *slog.Logger) *service {
-	return &service{powerOff: powerOff, log: log, slots: make(chan struct{}, maxCommands), closing: make(chan struct{})}
+	return &service{
+		powerOff: powerOff, log: log, console: "/dev/console", enlisted: map[*process]enlistment{},
+		slots: make(chan struct{}, maxCommands), closing: make(chan struct{}),
+	}
 }
 
 // close waits for what the service has started. No call may be under way.

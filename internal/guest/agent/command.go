@@ -2,10 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	guestv1 "banger/api/guest/v1"
@@ -22,6 +24,10 @@ const (
 	defaultShell = "/bin/sh"
 	defaultTerm  = "xterm"
 )
+
+// noShells are what passwd(5) has in the place of a shell for users that nobody
+// logs in as (nologin(8), false(1)). An image's processes often run as one.
+var noShells = []string{"nologin", "false"}
 
 // runError says why a command could not be run.
 type runError struct {
@@ -61,40 +67,70 @@ func prepare(start *guestv1.ExecStart) (*command, error) {
 	if c.env, err = environ(u, start); err != nil {
 		return nil, err
 	}
+	if err := makeDirs(start.GetMakeDirs()); err != nil {
+		return nil, err
+	}
 	if c.dir, err = workDir(u.home, start.GetDir()); err != nil {
 		return nil, err
 	}
 	if len(c.argv) == 0 {
-		return c, c.loginShell()
+		return c, c.shell(start.GetPlain())
 	}
 	c.path, err = lookPath(c.argv[0], c.dir, pathOf(c.env))
 	return c, err
 }
 
-// environ is the default environment, overridden by the caller's.
+// environ is the default environment, overridden by the caller's; of two entries
+// with the same key the last counts.
 func environ(u user, start *guestv1.ExecStart) ([]string, error) {
-	shell := u.shell
-	if shell == "" {
-		shell = defaultShell
+	env := defaults(u, start)
+	at := map[string]int{}
+	for i, kv := range env {
+		at[kv[:strings.IndexByte(kv, '=')]] = i
 	}
-	env := []string{"HOME=" + u.home, "USER=" + u.name, "LOGNAME=" + u.name, "SHELL=" + shell, "PATH=" + defaultPath, "LANG=C.UTF-8"}
-	if start.GetTty() != nil {
-		term := start.GetTerm()
-		if term == "" {
-			term = defaultTerm
-		}
-		env = append(env, "TERM="+term)
-	}
-	for _, kv := range start.GetEnv() {
-		key, _, ok := bytes.Cut(kv, []byte("="))
-		if !ok || len(key) == 0 || bytes.IndexByte(kv, 0) >= 0 {
+	for _, entry := range start.GetEnv() {
+		kv := string(entry)
+		key, _, ok := strings.Cut(kv, "=")
+		if !ok || key == "" || strings.Contains(kv, "\x00") {
 			return nil, cannotRun("the environment entry %q is not KEY=VALUE", kv)
 		}
-		prefix := string(key) + "="
-		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, prefix) })
-		env = append(env, string(kv))
+		if i, known := at[key]; known {
+			env[i] = kv
+			continue
+		}
+		at[key] = len(env)
+		env = append(env, kv)
 	}
 	return env, nil
+}
+
+// defaults is the environment of a login (login(1)), or of a plain command.
+func defaults(u user, start *guestv1.ExecStart) []string {
+	env := []string{"HOME=" + u.home, "PATH=" + defaultPath}
+	if start.GetPlain() {
+		if name, err := os.Hostname(); err == nil {
+			env = append(env, "HOSTNAME="+name)
+		}
+	} else {
+		env = append(env, "USER="+u.name, "LOGNAME="+u.name, "SHELL="+cmp.Or(u.shell, defaultShell), "LANG=C.UTF-8")
+	}
+	if start.GetTty() != nil {
+		env = append(env, "TERM="+cmp.Or(start.GetTerm(), defaultTerm))
+	}
+	return env
+}
+
+// makeDirs makes folders that are missing, as root.
+func makeDirs(dirs []string) error {
+	for _, dir := range dirs {
+		if !filepath.IsAbs(dir) {
+			return cannotRun("cannot make the folder %q: it is not a path from the root", dir)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return cannotRun("cannot make the folder %q: %v", dir, cause(err))
+		}
+	}
+	return nil
 }
 
 func pathOf(env []string) string {
@@ -128,20 +164,27 @@ func workDir(home, dir string) (string, error) {
 	return path, nil
 }
 
-// loginShell makes c the user's shell, which knows by the dash that it is a login
-// shell (login(1)).
-func (c *command) loginShell() error {
+// shell makes c the user's shell. A dash tells it that it is a login shell
+// (login(1)); a plain one is not, since such a shell sets a PATH of its own.
+func (c *command) shell(plain bool) error {
+	var sought []string
 	for _, shell := range []string{c.user.shell, defaultShell} {
-		if shell == "" {
+		name := filepath.Base(shell)
+		if shell == "" || plain && slices.Contains(noShells, name) || slices.Contains(sought, strconv.Quote(shell)) {
 			continue
 		}
+		sought = append(sought, strconv.Quote(shell))
 		path, err := lookPath(shell, "/", "")
-		if err == nil {
-			c.path, c.argv = path, []string{"-" + filepath.Base(shell)}
-			return nil
+		if err != nil {
+			continue
 		}
+		if !plain {
+			name = "-" + name
+		}
+		c.path, c.argv = path, []string{name}
+		return nil
 	}
-	return &runError{codeNotFound, fmt.Sprintf("the user %q has no shell in the VM", c.user.name)}
+	return &runError{codeNotFound, fmt.Sprintf("there is no shell in the VM (looked for %s): give a command", strings.Join(sought, " and "))}
 }
 
 // lookPath finds the program name as a shell does: a name with a slash is a path,

@@ -45,22 +45,33 @@ func (s *service) Exec(ctx context.Context, stream guestv1connect.AgentServiceEx
 	}
 	select {
 	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
 	default:
 		return errs.New(errs.Unavailable, "cannot run a command: %d are running in the VM", maxCommands).WithHint("wait for one to end")
 	}
+	release := func() { <-s.slots }
 	call := &call{stream: stream}
 	p, err := run(req)
 	if failed, ok := errors.AsType[*runError](err); ok {
-		return call.send(&guestv1.ExecResponse{Message: &guestv1.ExecResponse_Exit{
-			Exit: &guestv1.ExecExit{Code: failed.code, Error: failed.text},
-		}})
+		release()
+		return call.sendExit(&guestv1.ExecExit{Code: failed.code, Error: failed.text})
 	}
 	if err != nil {
+		release()
 		return err
 	}
+	dismiss := s.enlist(p, req.GetStopSignal())
+	if req.GetDetach() {
+		s.running.Go(func() {
+			defer release()
+			defer dismiss()
+			s.background(p)
+		})
+		return errors.Join(call.sendStarted(p), call.sendExit(&guestv1.ExecExit{}))
+	}
+	defer release()
+	defer dismiss()
 	defer p.close()
-	return call.send(&guestv1.ExecResponse{Message: &guestv1.ExecResponse_Exit{Exit: s.attend(ctx, p, call)}})
+	return call.sendExit(s.attend(ctx, p, call))
 }
 
 func run(req *guestv1.ExecStart) (*process, error) {
@@ -77,16 +88,23 @@ func (s *service) attend(ctx context.Context, p *process, call *call) *guestv1.E
 	input := make(chan []byte, inputQueue)
 	var attending sync.WaitGroup
 	// An error to send means that the caller is gone, which ctx says as well.
-	_ = call.send(&guestv1.ExecResponse{Message: &guestv1.ExecResponse_Started{Started: int32(p.cmd.Process.Pid)}})
+	_ = call.sendStarted(p)
 	// The end of the call ends this one, and nothing else does, so it is not waited
 	// for here.
 	s.running.Go(func() { call.receive(p, input, ended) })
 	attending.Go(func() { feed(p, input, ended) })
-	attending.Go(func() { hangUp(ctx, p, ended) })
+	attending.Go(func() { hangUp(ctx.Done(), p, ended) })
+	exit := outlast(p, ended, call.sendStdout, call.sendStderr)
+	attending.Wait()
+	return exit
+}
+
+// outlast passes the output of p on until p has ended. It closes ended, and p.
+func outlast(p *process, ended chan<- struct{}, sendOut, sendErr func([]byte) error) *guestv1.ExecExit {
 	var draining sync.WaitGroup
-	draining.Go(func() { pump(p.stdout, call.sendStdout) })
+	draining.Go(func() { pump(p.stdout, sendOut) })
 	if p.stderr != nil {
-		draining.Go(func() { pump(p.stderr, call.sendStderr) })
+		draining.Go(func() { pump(p.stderr, sendErr) })
 	}
 	exit := p.wait()
 	close(ended)
@@ -97,16 +115,15 @@ func (s *service) attend(ctx context.Context, p *process, call *call) *guestv1.E
 	}
 	draining.Wait()
 	p.close() // ends a feed that is still writing
-	attending.Wait()
 	return exit
 }
 
 // hangUp ends p when the caller goes away before it ends by itself.
-func hangUp(ctx context.Context, p *process, ended <-chan struct{}) {
+func hangUp(gone <-chan struct{}, p *process, ended <-chan struct{}) {
 	select {
 	case <-ended:
 		return
-	case <-ctx.Done():
+	case <-gone:
 	}
 	p.hangUp(unix.SIGHUP)
 	timer := time.NewTimer(hangUpGrace)
@@ -196,6 +213,14 @@ func (c *call) send(resp *guestv1.ExecResponse) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stream.Send(resp)
+}
+
+func (c *call) sendStarted(p *process) error {
+	return c.send(&guestv1.ExecResponse{Message: &guestv1.ExecResponse_Started{Started: int32(p.cmd.Process.Pid)}})
+}
+
+func (c *call) sendExit(exit *guestv1.ExecExit) error {
+	return c.send(&guestv1.ExecResponse{Message: &guestv1.ExecResponse_Exit{Exit: exit}})
 }
 
 func (c *call) sendStdout(data []byte) error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,57 @@ func TestEnvironmentAndDirectory(t *testing.T) {
 	}
 }
 
+// TestPlainEnvironment is that of a container: what the image says, and the few
+// variables without which nothing runs.
+func TestPlainEnvironment(t *testing.T) {
+	g := serveAgent(t)
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, err := findUser(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		env  [][]byte
+		tty  *guestv1.WindowSize
+		want []string
+	}{
+		{nil, nil, []string{"HOME=" + me.home, "PATH=" + defaultPath, "HOSTNAME=" + name}},
+		{argv("A=1", "HOME=/h", "A=2"), nil, []string{"HOME=/h", "PATH=" + defaultPath, "HOSTNAME=" + name, "A=2"}},
+		{argv("HOSTNAME=x"), &guestv1.WindowSize{Rows: 1, Cols: 1}, []string{"HOME=" + me.home, "PATH=" + defaultPath, "HOSTNAME=x", "TERM=" + defaultTerm}},
+	} {
+		r := g.run(t, &guestv1.ExecStart{Argv: argv("/usr/bin/env"), Env: c.env, Tty: c.tty, Plain: true})
+		if got := strings.Fields(r.stdout.String()); !slices.Equal(got, c.want) {
+			t.Errorf("env %q: %q, want %q", c.env, got, c.want)
+		}
+	}
+	// The program is sought where the command's own PATH says.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tool"), []byte("#!/bin/sh\necho found\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r := g.run(t, &guestv1.ExecStart{Argv: argv("tool"), Env: argv("PATH=" + dir), Plain: true}); r.stdout.String() != "found\n" {
+		t.Errorf("%q, exit %v", &r.stdout, r.exit)
+	}
+	if r := g.run(t, &guestv1.ExecStart{Argv: argv("env"), Env: argv("PATH=" + dir), Plain: true}); r.exit.GetCode() != 127 {
+		t.Errorf("a program that is not in PATH: exit %v", r.exit)
+	}
+}
+
+func TestMissingFoldersAreMade(t *testing.T) {
+	g := serveAgent(t)
+	dir := filepath.Join(t.TempDir(), "a/b")
+	r := g.run(t, &guestv1.ExecStart{Argv: argv("pwd"), Dir: dir, MakeDirs: []string{dir, dir + "/c", dir}})
+	if r.stdout.String() != dir+"\n" {
+		t.Errorf("%q, exit %v", &r.stdout, r.exit)
+	}
+	if info, err := os.Stat(dir + "/c"); err != nil || !info.IsDir() {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 func TestCommandsThatCannotRun(t *testing.T) {
 	g := serveAgent(t)
 	dir := t.TempDir()
@@ -96,6 +148,8 @@ func TestCommandsThatCannotRun(t *testing.T) {
 		{"NUL in the environment", &guestv1.ExecStart{Argv: argv("true"), Env: argv("a=\x00")}, 126, "KEY=VALUE"},
 		{"unknown directory", &guestv1.ExecStart{Argv: argv("true"), Dir: "/no/such/dir"}, 126, "/no/such/dir"},
 		{"directory is a file", &guestv1.ExecStart{Argv: argv("true"), Dir: plain}, 126, "not a directory"},
+		{"a folder that cannot be made", &guestv1.ExecStart{Argv: argv("true"), MakeDirs: []string{plain + "/x"}}, 126, "cannot make the folder"},
+		{"a folder from nowhere", &guestv1.ExecStart{Argv: argv("true"), MakeDirs: []string{"x"}}, 126, "not a path from the root"},
 		{"unknown user", &guestv1.ExecStart{Argv: argv("true"), User: "no-such-user"}, 126, "no-such-user"},
 		{"unknown group", &guestv1.ExecStart{Argv: argv("true"), User: self + ":no-such-group"}, 126, "no-such-group"},
 	} {

@@ -51,7 +51,7 @@ func start(c *command, req *guestv1.ExecStart) (_ *process, err error) {
 	if req.GetTty() != nil {
 		theirs, err = p.openTerminal(req.GetTty(), c.user.uid)
 	} else {
-		theirs, err = p.openPipes(req.GetStdin())
+		theirs, err = p.openPipes(req.GetStdin(), c.user.uid)
 	}
 	if err != nil {
 		return nil, cannotRun("cannot run %q: %v", c.path, err)
@@ -79,15 +79,19 @@ func startNormal(cmd *exec.Cmd) error {
 }
 
 // openPipes makes the command's three streams; it returns the ends that are the
-// command's.
-func (p *process) openPipes(withStdin bool) (theirs []*os.File, err error) {
+// command's. Pipes belong to uid, so that it can open them again by their names
+// in /dev: images log to /dev/stdout.
+func (p *process) openPipes(withStdin bool, uid uint32) (theirs []*os.File, err error) {
 	pipe := func(reader, writer **os.File) error {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return err
 		}
 		*reader, *writer = r, w
-		return nil
+		if int(uid) == os.Geteuid() {
+			return nil
+		}
+		return w.Chown(int(uid), -1) // both ends are one file
 	}
 	var in, out, errOut *os.File
 	if withStdin {
@@ -188,6 +192,16 @@ func (p *process) hangUp(sig syscall.Signal) {
 	if !p.ended {
 		_ = unix.Kill(-p.cmd.Process.Pid, sig)
 		_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGCONT)
+	}
+}
+
+// stop sends sig to the command itself, which continues if it was stopped.
+func (p *process) stop(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		_ = unix.Kill(p.cmd.Process.Pid, sig)
+		_ = unix.Kill(p.cmd.Process.Pid, unix.SIGCONT)
 	}
 }
 

@@ -73,6 +73,7 @@ func (s *service) Shutdown(context.Context, *guestv1.ShutdownRequest) (*guestv1.
 
 // stopMachine returns when the agent ends; usually the machine does before.
 func (s *service) stopMachine() {
+	s.stopEnlisted()
 	grace := initGrace
 	if initName() == systemd {
 		grace = systemdGrace

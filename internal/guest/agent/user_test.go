@@ -1,10 +1,14 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const testPasswd = `root:x:0:0:root:/root:/bin/bash
@@ -16,6 +20,13 @@ short:x:5
 dev:x:1000:1001:Dev,,,:/home/dev:
 1234:x:77:77::/numeric:/bin/sh
 none:x:4294967295:0::/:/bin/sh`
+
+// handMade are lines as they are written into images from scratch.
+const handMade = `nobody:x:65534:65534
+app:x:1000:1000::/app
+windows:x:5:5::/:/bin/sh` + "\r\n" + `extra:x:6:6::/e:/bin/sh:more:fields
+:x:0:0::/:
+nogid:x:7`
 
 const testGroup = `root:x:0:
 sudo:x:27:dev,other
@@ -37,8 +48,11 @@ func TestResolveUser(t *testing.T) {
 		"1000":         {account{"dev", "/home/dev", "", 1000, 1001}, []uint32{1001, 27, 999}},
 		"dev:docker":   {account{"dev", "/home/dev", "", 1000, 999}, []uint32{999}},
 		"dev:5":        {account{"dev", "/home/dev", "", 1000, 5}, []uint32{5}},
-		"1234":         {account{"1234", "/numeric", "/bin/sh", 77, 77}, []uint32{77}},
-		"4711":         {account{"4711", "/", "", 4711, 4711}, []uint32{4711}},
+		"1234":         {account{"1234", "/", "", 1234, 0}, []uint32{0}}, // never a name
+		"77":           {account{"1234", "/numeric", "/bin/sh", 77, 77}, []uint32{77}},
+		"4711":         {account{"4711", "/", "", 4711, 0}, []uint32{0}},
+		"dev:":         {account{"dev", "/home/dev", "", 1000, 1001}, []uint32{1001, 27, 999}},
+		":":            {account{"root", "/root", "/bin/bash", 0, 0}, []uint32{0}},
 		":docker":      {account{"root", "/root", "/bin/bash", 0, 999}, []uint32{999}},
 		"4711:1001":    {account{"4711", "/", "", 4711, 1001}, []uint32{1001}},
 		"4711:sudo":    {account{"4711", "/", "", 4711, 27}, []uint32{27}},
@@ -47,7 +61,6 @@ func TestResolveUser(t *testing.T) {
 		"-1":           {},
 		"4294967295":   {},
 		"4294967296":   {},
-		"dev:":         {},
 		"dev:dev:dev":  {},
 		"broken":       {},
 		"none":         {},
@@ -77,10 +90,60 @@ func TestImageWithoutAccounts(t *testing.T) {
 	}
 }
 
-func TestLoginShell(t *testing.T) {
-	c := &command{user: user{account: account{name: "x", shell: "/no/such/shell"}}}
-	if err := c.loginShell(); err != nil || c.path != "/bin/sh" || !slices.Equal(c.argv, []string{"-sh"}) {
-		t.Errorf("%q %q, %v; want /bin/sh as a login shell", c.path, c.argv, err)
+func TestAccountsMadeByHand(t *testing.T) {
+	accounts := parsePasswd([]byte(handMade))
+	want := []account{
+		{"nobody", "/", "", 65534, 65534}, {"app", "/app", "", 1000, 1000}, {"windows", "/", "/bin/sh", 5, 5}, {"extra", "/e", "/bin/sh", 6, 6},
+	}
+	if !slices.Equal(accounts, want) {
+		t.Errorf("%+v, want %+v", accounts, want)
+	}
+	groups := parseGroup([]byte("app:x:1000\nadm:x:4:app,other\r\nbad:x\n"))
+	if u, err := resolveUser("app", accounts, groups); err != nil || !slices.Equal(u.groups, []uint32{1000, 4}) || len(groups) != 2 {
+		t.Errorf("%+v, %v, of the groups %+v", u, err, groups)
+	}
+}
+
+func TestOddAccountFiles(t *testing.T) {
+	dir := t.TempDir()
+	pipe, large := filepath.Join(dir, "pipe"), filepath.Join(dir, "large")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, maxAccounts+1); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, large, dir} {
+		if data, err := readAccounts(path); err == nil {
+			t.Errorf("%s was read: %d bytes", path, len(data))
+		}
+	}
+	if data, err := readAccounts(filepath.Join(dir, "missing")); err != nil || len(data) != 0 {
+		t.Errorf("a file that is missing: %d bytes, %v", len(data), err)
+	}
+}
+
+func TestShell(t *testing.T) {
+	for _, c := range []struct {
+		shell string
+		plain bool
+		path  string
+		name  string
+	}{
+		{"/no/such/shell", false, "/bin/sh", "-sh"},
+		{"/no/such/shell", true, "/bin/sh", "sh"},
+		{"/bin/false", false, "/bin/false", "-false"}, // as su does
+		{"/bin/false", true, "/bin/sh", "sh"},
+		{"/usr/sbin/nologin", true, "/bin/sh", "sh"},
+		{"", true, "/bin/sh", "sh"},
+	} {
+		got := &command{user: user{account: account{name: "x", shell: c.shell}}}
+		if err := got.shell(c.plain); err != nil || got.path != c.path || !slices.Equal(got.argv, []string{c.name}) {
+			t.Errorf("%+v: %q %q, %v", c, got.path, got.argv, err)
+		}
 	}
 }
 

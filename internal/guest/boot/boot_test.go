@@ -258,6 +258,63 @@ func TestMountPoints(t *testing.T) {
 	}
 }
 
+func TestIdleBusyboxIsNoInit(t *testing.T) {
+	const alpine = "# /etc/inittab\n::sysinit:/sbin/openrc sysinit\n::sysinit:/sbin/openrc boot\n::wait:/sbin/openrc default\ntty1::respawn:/sbin/getty 38400 tty1\n::ctrlaltdel:/sbin/reboot\n"
+	for name, c := range map[string]struct {
+		inittab, program string
+		want             bool
+	}{
+		"nothing at all":            {"", "", true},
+		"its own script":            {"", "etc/init.d/rcS", false},
+		"a table without services":  {alpine, "sbin/getty", true},
+		"a table with its services": {alpine, "sbin/openrc", false},
+		"a table of one's own":      {"::respawn:-/bin/sh\n", "", false},
+		"a script of one's own":     {"::sysinit:-/etc/start now\n", "etc/start", false},
+		"garbage":                   {"::sysinit:\n:\n\x00", "", false},
+	} {
+		root := t.TempDir()
+		write := func(path, text string) {
+			path = filepath.Join(root, path)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("bin/busybox", "x")
+		write("sbin/other", "x")
+		if c.inittab != "" {
+			write("etc/inittab", c.inittab)
+		}
+		if c.program != "" {
+			write(c.program, "x")
+		}
+		init := filepath.Join(root, "sbin/init")
+		if err := os.Symlink("../bin/busybox", init); err != nil {
+			t.Fatal(err)
+		}
+		if got := isIdle(root, init); got != c.want {
+			t.Errorf("%s: idle %v", name, got)
+		}
+		if isIdle(root, filepath.Join(root, "sbin/other")) {
+			t.Errorf("%s: another init is idle", name)
+		}
+	}
+}
+
+func FuzzSysinit(f *testing.F) {
+	f.Add("::sysinit:/a b\n")
+	f.Add("#::sysinit:-\n:::")
+	f.Fuzz(func(t *testing.T, table string) {
+		for _, program := range sysinit(table) {
+			if program == "" || strings.ContainsAny(program, " \n") {
+				t.Errorf("the program %q of %q", program, table)
+			}
+		}
+	})
+}
+
 func TestModulesAreOptional(t *testing.T) {
 	if err := loadModules(filepath.Join(t.TempDir(), "none")); err != nil {
 		t.Error(err)

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -76,12 +79,47 @@ func (b *booter) agentArgs() []string {
 func (b *booter) handOver() error {
 	var failed []error
 	for _, path := range inits {
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		if !isProgram(path) || isIdle("/", path) {
 			continue
 		}
-		err = unix.Exec(path, []string{path}, environment)
+		err := unix.Exec(path, []string{path}, environment)
 		failed = append(failed, fmt.Errorf("cannot run the image's init %q: %w", path, err))
 	}
 	return errors.Join(failed...)
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}
+
+// isIdle says whether the init at path, below root, is busybox's and has nothing
+// to start: neither its own script nor what /etc/inittab begins with. Images of
+// small distributions have one without the services that it was made for, and it
+// would only keep shells and gettys on terminals that there are not.
+func isIdle(root, path string) bool {
+	program, err := filepath.EvalSymlinks(path)
+	if err != nil || filepath.Base(program) != "busybox" {
+		return false
+	}
+	table, err := readBounded(filepath.Join(root, "etc/inittab"))
+	if err != nil { // busybox's own: the script, and shells
+		return !isProgram(filepath.Join(root, "etc/init.d/rcS"))
+	}
+	first := sysinit(string(table))
+	return len(first) > 0 && !slices.ContainsFunc(first, func(name string) bool { return isProgram(filepath.Join(root, name)) })
+}
+
+// sysinit returns the programs of an inittab's sysinit entries, which are
+// "terminal:runlevels:action:command" (busybox: examples/inittab).
+func sysinit(table string) (programs []string) {
+	for line := range strings.Lines(table) {
+		entry := strings.SplitN(line, ":", 4)
+		if len(entry) == 4 && entry[2] == "sysinit" && !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			if words := strings.Fields(strings.TrimPrefix(entry[3], "-")); len(words) > 0 {
+				programs = append(programs, words[0])
+			}
+		}
+	}
+	return programs
 }

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -15,6 +16,10 @@ const staging = "/run/banger/work"
 
 // mountWork fills a new work disk from the image's /root and mounts it there.
 func mountWork() error {
+	// Nobody else's, where the image has none; its own keeps its mode.
+	if err := os.Mkdir("/root", 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
 	if err := ensureDir("/root"); err != nil {
 		return err
 	}

@@ -47,6 +47,8 @@ const (
 	VMServiceKillProcedure = "/banger.v1.VMService/Kill"
 	// VMServiceDeleteProcedure is the procedure name of the VMService's Delete RPC.
 	VMServiceDeleteProcedure = "/banger.v1.VMService/Delete"
+	// VMServiceSetProcedure is the procedure name of the VMService's Set RPC.
+	VMServiceSetProcedure = "/banger.v1.VMService/Set"
 	// VMServiceListProcedure is the procedure name of the VMService's List RPC.
 	VMServiceListProcedure = "/banger.v1.VMService/List"
 	// VMServiceGetProcedure is the procedure name of the VMService's Get RPC.
@@ -63,10 +65,30 @@ const (
 	ImageServiceDeleteProcedure = "/banger.v1.ImageService/Delete"
 	// ImageServiceImportProcedure is the procedure name of the ImageService's Import RPC.
 	ImageServiceImportProcedure = "/banger.v1.ImageService/Import"
+	// ImageServicePullProcedure is the procedure name of the ImageService's Pull RPC.
+	ImageServicePullProcedure = "/banger.v1.ImageService/Pull"
+	// ImageServiceExportProcedure is the procedure name of the ImageService's Export RPC.
+	ImageServiceExportProcedure = "/banger.v1.ImageService/Export"
+	// ImageServiceTagProcedure is the procedure name of the ImageService's Tag RPC.
+	ImageServiceTagProcedure = "/banger.v1.ImageService/Tag"
+	// ImageServiceHistoryProcedure is the procedure name of the ImageService's History RPC.
+	ImageServiceHistoryProcedure = "/banger.v1.ImageService/History"
+	// ImageServicePruneProcedure is the procedure name of the ImageService's Prune RPC.
+	ImageServicePruneProcedure = "/banger.v1.ImageService/Prune"
 	// ImageServiceBuildProcedure is the procedure name of the ImageService's Build RPC.
 	ImageServiceBuildProcedure = "/banger.v1.ImageService/Build"
 	// KernelServiceListProcedure is the procedure name of the KernelService's List RPC.
 	KernelServiceListProcedure = "/banger.v1.KernelService/List"
+	// KernelServiceGetProcedure is the procedure name of the KernelService's Get RPC.
+	KernelServiceGetProcedure = "/banger.v1.KernelService/Get"
+	// KernelServiceCatalogProcedure is the procedure name of the KernelService's Catalog RPC.
+	KernelServiceCatalogProcedure = "/banger.v1.KernelService/Catalog"
+	// KernelServicePullProcedure is the procedure name of the KernelService's Pull RPC.
+	KernelServicePullProcedure = "/banger.v1.KernelService/Pull"
+	// KernelServiceImportProcedure is the procedure name of the KernelService's Import RPC.
+	KernelServiceImportProcedure = "/banger.v1.KernelService/Import"
+	// KernelServiceDeleteProcedure is the procedure name of the KernelService's Delete RPC.
+	KernelServiceDeleteProcedure = "/banger.v1.KernelService/Delete"
 	// HostServiceStatusProcedure is the procedure name of the HostService's Status RPC.
 	HostServiceStatusProcedure = "/banger.v1.HostService/Status"
 	// HostServiceShutdownProcedure is the procedure name of the HostService's Shutdown RPC.
@@ -116,6 +138,13 @@ var (
 			Procedure:  VMServiceDeleteProcedure,
 		}
 	})
+	vMServiceSetSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("VMService").Methods().ByName("Set"),
+			Procedure:  VMServiceSetProcedure,
+		}
+	})
 	vMServiceListSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -163,6 +192,9 @@ type VMServiceClient interface {
 	Kill(context.Context, *v1.KillRequest) (VMServiceKillClientStream, error)
 	// Delete removes a VM and every file of it.
 	Delete(context.Context, *v1.DeleteRequest) (VMServiceDeleteClientStream, error)
+	// Set changes properties of a VM. A VM that runs goes on as it is, and has them
+	// from its next start; see VM.boot. A kernel that is not on disk is fetched first.
+	Set(context.Context, *v1.SetRequest) (VMServiceSetClientStream, error)
 	// List returns every VM, oldest first.
 	List(context.Context, *v1.ListRequest) (*v1.ListResponse, error)
 	// Get returns one VM by name or by a unique prefix of its id.
@@ -300,6 +332,26 @@ func (s VMServiceDeleteClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// VMServiceSetClientStream is the client stream for the VMService's Set RPC.
+type VMServiceSetClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s VMServiceSetClientStream) Receive() (*v1.OperationEvent, error) {
+	var res v1.OperationEvent
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s VMServiceSetClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // VMServiceLogsClientStream is the client stream for the VMService's Logs RPC.
 type VMServiceLogsClientStream struct {
 	stream connect.ClientStream
@@ -337,6 +389,9 @@ type VMServiceHandler interface {
 	Kill(context.Context, *v1.KillRequest, VMServiceKillServerStream) error
 	// Delete removes a VM and every file of it.
 	Delete(context.Context, *v1.DeleteRequest, VMServiceDeleteServerStream) error
+	// Set changes properties of a VM. A VM that runs goes on as it is, and has them
+	// from its next start; see VM.boot. A kernel that is not on disk is fetched first.
+	Set(context.Context, *v1.SetRequest, VMServiceSetServerStream) error
 	// List returns every VM, oldest first.
 	List(context.Context, *v1.ListRequest) (*v1.ListResponse, error)
 	// Get returns one VM by name or by a unique prefix of its id.
@@ -358,6 +413,7 @@ func RegisterVMServiceHandler(server *connect.Server, svc VMServiceHandler) {
 		connect.Method{Spec: vMServiceRestartSpec(), Handler: adapter.restart},
 		connect.Method{Spec: vMServiceKillSpec(), Handler: adapter.kill},
 		connect.Method{Spec: vMServiceDeleteSpec(), Handler: adapter.delete},
+		connect.Method{Spec: vMServiceSetSpec(), Handler: adapter.set},
 		connect.Method{Spec: vMServiceListSpec(), Handler: adapter.list},
 		connect.Method{Spec: vMServiceGetSpec(), Handler: adapter.get},
 		connect.Method{Spec: vMServiceLogsSpec(), Handler: adapter.logs},
@@ -455,6 +511,21 @@ func (s VMServiceDeleteServerStream) Send(res *v1.OperationEvent) error {
 	return s.stream.Send(res)
 }
 
+// VMServiceSetServerStream is the server stream for the VMService's Set RPC.
+type VMServiceSetServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s VMServiceSetServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s VMServiceSetServerStream) Send(res *v1.OperationEvent) error {
+	return s.stream.Send(res)
+}
+
 // VMServiceLogsServerStream is the server stream for the VMService's Logs RPC.
 type VMServiceLogsServerStream struct {
 	stream connect.ServerStream
@@ -495,6 +566,10 @@ func (UnimplementedVMServiceHandler) Kill(context.Context, *v1.KillRequest, VMSe
 
 func (UnimplementedVMServiceHandler) Delete(context.Context, *v1.DeleteRequest, VMServiceDeleteServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "banger.v1.VMService.Delete is not implemented")
+}
+
+func (UnimplementedVMServiceHandler) Set(context.Context, *v1.SetRequest, VMServiceSetServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "banger.v1.VMService.Set is not implemented")
 }
 
 func (UnimplementedVMServiceHandler) List(context.Context, *v1.ListRequest) (*v1.ListResponse, error) {
@@ -563,6 +638,14 @@ func (c *vMServiceClient) Delete(ctx context.Context, req *v1.DeleteRequest) (VM
 		return VMServiceDeleteClientStream{}, err
 	}
 	return VMServiceDeleteClientStream{stream: stream}, nil
+}
+
+func (c *vMServiceClient) Set(ctx context.Context, req *v1.SetRequest) (VMServiceSetClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, vMServiceSetSpec(), req)
+	if err != nil {
+		return VMServiceSetClientStream{}, err
+	}
+	return VMServiceSetClientStream{stream: stream}, nil
 }
 
 func (c *vMServiceClient) List(ctx context.Context, req *v1.ListRequest) (*v1.ListResponse, error) {
@@ -647,6 +730,14 @@ func (h vMServiceHandler) delete(ctx context.Context, _ connect.Spec, stream con
 	return h.svc.Delete(ctx, &req, VMServiceDeleteServerStream{stream: stream})
 }
 
+func (h vMServiceHandler) set(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.SetRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Set(ctx, &req, VMServiceSetServerStream{stream: stream})
+}
+
 func (h vMServiceHandler) list(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	var req v1.ListRequest
 	if err := stream.Receive(&req); err != nil {
@@ -720,6 +811,41 @@ var (
 			Procedure:  ImageServiceImportProcedure,
 		}
 	})
+	imageServicePullSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("ImageService").Methods().ByName("Pull"),
+			Procedure:  ImageServicePullProcedure,
+		}
+	})
+	imageServiceExportSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("ImageService").Methods().ByName("Export"),
+			Procedure:  ImageServiceExportProcedure,
+		}
+	})
+	imageServiceTagSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("ImageService").Methods().ByName("Tag"),
+			Procedure:  ImageServiceTagProcedure,
+		}
+	})
+	imageServiceHistorySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("ImageService").Methods().ByName("History"),
+			Procedure:  ImageServiceHistoryProcedure,
+		}
+	})
+	imageServicePruneSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("ImageService").Methods().ByName("Prune"),
+			Procedure:  ImageServicePruneProcedure,
+		}
+	})
 	imageServiceBuildSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeServer,
@@ -740,7 +866,17 @@ type ImageServiceClient interface {
 	// Import reads a root file system tar: the first message is the header, the
 	// rest carry the tar's bytes. The client half-closes at its end.
 	Import(context.Context) (ImageServiceImportClientStream, error)
-	// Build makes a catalog image now, as the first use of it would.
+	// Pull makes an image of what a reference names in a registry.
+	Pull(context.Context, *v1.ImagePullRequest) (ImageServicePullClientStream, error)
+	// Export writes an image as a tar.
+	Export(context.Context, *v1.ImageExportRequest) (ImageServiceExportClientStream, error)
+	// Tag gives an image one more name.
+	Tag(context.Context, *v1.ImageTagRequest) (*v1.ImageTagResponse, error)
+	// History returns how an image came to be.
+	History(context.Context, *v1.ImageHistoryRequest) (*v1.ImageHistoryResponse, error)
+	// Prune removes downloads, and images that no VM uses.
+	Prune(context.Context, *v1.ImagePruneRequest) (*v1.ImagePruneResponse, error)
+	// Build makes a catalog image now, as the first use of it would, or a new image.
 	Build(context.Context, *v1.ImageBuildRequest) (ImageServiceBuildClientStream, error)
 }
 
@@ -786,6 +922,46 @@ func (s ImageServiceImportClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// ImageServicePullClientStream is the client stream for the ImageService's Pull RPC.
+type ImageServicePullClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s ImageServicePullClientStream) Receive() (*v1.ImageEvent, error) {
+	var res v1.ImageEvent
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s ImageServicePullClientStream) Close() error {
+	return s.stream.Close()
+}
+
+// ImageServiceExportClientStream is the client stream for the ImageService's Export RPC.
+type ImageServiceExportClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s ImageServiceExportClientStream) Receive() (*v1.ImageExportEvent, error) {
+	var res v1.ImageExportEvent
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s ImageServiceExportClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // ImageServiceBuildClientStream is the client stream for the ImageService's Build RPC.
 type ImageServiceBuildClientStream struct {
 	stream connect.ClientStream
@@ -817,7 +993,17 @@ type ImageServiceHandler interface {
 	// Import reads a root file system tar: the first message is the header, the
 	// rest carry the tar's bytes. The client half-closes at its end.
 	Import(context.Context, ImageServiceImportServerStream) error
-	// Build makes a catalog image now, as the first use of it would.
+	// Pull makes an image of what a reference names in a registry.
+	Pull(context.Context, *v1.ImagePullRequest, ImageServicePullServerStream) error
+	// Export writes an image as a tar.
+	Export(context.Context, *v1.ImageExportRequest, ImageServiceExportServerStream) error
+	// Tag gives an image one more name.
+	Tag(context.Context, *v1.ImageTagRequest) (*v1.ImageTagResponse, error)
+	// History returns how an image came to be.
+	History(context.Context, *v1.ImageHistoryRequest) (*v1.ImageHistoryResponse, error)
+	// Prune removes downloads, and images that no VM uses.
+	Prune(context.Context, *v1.ImagePruneRequest) (*v1.ImagePruneResponse, error)
+	// Build makes a catalog image now, as the first use of it would, or a new image.
 	Build(context.Context, *v1.ImageBuildRequest, ImageServiceBuildServerStream) error
 }
 
@@ -829,6 +1015,11 @@ func RegisterImageServiceHandler(server *connect.Server, svc ImageServiceHandler
 		connect.Method{Spec: imageServiceGetSpec(), Handler: adapter.get},
 		connect.Method{Spec: imageServiceDeleteSpec(), Handler: adapter.delete},
 		connect.Method{Spec: imageServiceImportSpec(), Handler: adapter._import},
+		connect.Method{Spec: imageServicePullSpec(), Handler: adapter.pull},
+		connect.Method{Spec: imageServiceExportSpec(), Handler: adapter.export},
+		connect.Method{Spec: imageServiceTagSpec(), Handler: adapter.tag},
+		connect.Method{Spec: imageServiceHistorySpec(), Handler: adapter.history},
+		connect.Method{Spec: imageServicePruneSpec(), Handler: adapter.prune},
 		connect.Method{Spec: imageServiceBuildSpec(), Handler: adapter.build},
 	)
 }
@@ -854,6 +1045,36 @@ func (s ImageServiceImportServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s ImageServiceImportServerStream) Send(res *v1.ImageEvent) error {
+	return s.stream.Send(res)
+}
+
+// ImageServicePullServerStream is the server stream for the ImageService's Pull RPC.
+type ImageServicePullServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s ImageServicePullServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s ImageServicePullServerStream) Send(res *v1.ImageEvent) error {
+	return s.stream.Send(res)
+}
+
+// ImageServiceExportServerStream is the server stream for the ImageService's Export RPC.
+type ImageServiceExportServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s ImageServiceExportServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s ImageServiceExportServerStream) Send(res *v1.ImageExportEvent) error {
 	return s.stream.Send(res)
 }
 
@@ -889,6 +1110,26 @@ func (UnimplementedImageServiceHandler) Delete(context.Context, *v1.ImageDeleteR
 
 func (UnimplementedImageServiceHandler) Import(context.Context, ImageServiceImportServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "banger.v1.ImageService.Import is not implemented")
+}
+
+func (UnimplementedImageServiceHandler) Pull(context.Context, *v1.ImagePullRequest, ImageServicePullServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "banger.v1.ImageService.Pull is not implemented")
+}
+
+func (UnimplementedImageServiceHandler) Export(context.Context, *v1.ImageExportRequest, ImageServiceExportServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "banger.v1.ImageService.Export is not implemented")
+}
+
+func (UnimplementedImageServiceHandler) Tag(context.Context, *v1.ImageTagRequest) (*v1.ImageTagResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.ImageService.Tag is not implemented")
+}
+
+func (UnimplementedImageServiceHandler) History(context.Context, *v1.ImageHistoryRequest) (*v1.ImageHistoryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.ImageService.History is not implemented")
+}
+
+func (UnimplementedImageServiceHandler) Prune(context.Context, *v1.ImagePruneRequest) (*v1.ImagePruneResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.ImageService.Prune is not implemented")
 }
 
 func (UnimplementedImageServiceHandler) Build(context.Context, *v1.ImageBuildRequest, ImageServiceBuildServerStream) error {
@@ -929,6 +1170,46 @@ func (c *imageServiceClient) Import(ctx context.Context) (ImageServiceImportClie
 		return ImageServiceImportClientStream{}, err
 	}
 	return ImageServiceImportClientStream{stream: stream}, nil
+}
+
+func (c *imageServiceClient) Pull(ctx context.Context, req *v1.ImagePullRequest) (ImageServicePullClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, imageServicePullSpec(), req)
+	if err != nil {
+		return ImageServicePullClientStream{}, err
+	}
+	return ImageServicePullClientStream{stream: stream}, nil
+}
+
+func (c *imageServiceClient) Export(ctx context.Context, req *v1.ImageExportRequest) (ImageServiceExportClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, imageServiceExportSpec(), req)
+	if err != nil {
+		return ImageServiceExportClientStream{}, err
+	}
+	return ImageServiceExportClientStream{stream: stream}, nil
+}
+
+func (c *imageServiceClient) Tag(ctx context.Context, req *v1.ImageTagRequest) (*v1.ImageTagResponse, error) {
+	var res v1.ImageTagResponse
+	if err := c.client.CallUnary(ctx, imageServiceTagSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *imageServiceClient) History(ctx context.Context, req *v1.ImageHistoryRequest) (*v1.ImageHistoryResponse, error) {
+	var res v1.ImageHistoryResponse
+	if err := c.client.CallUnary(ctx, imageServiceHistorySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *imageServiceClient) Prune(ctx context.Context, req *v1.ImagePruneRequest) (*v1.ImagePruneResponse, error) {
+	var res v1.ImagePruneResponse
+	if err := c.client.CallUnary(ctx, imageServicePruneSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 func (c *imageServiceClient) Build(ctx context.Context, req *v1.ImageBuildRequest) (ImageServiceBuildClientStream, error) {
@@ -981,6 +1262,58 @@ func (h imageServiceHandler) _import(ctx context.Context, _ connect.Spec, stream
 	return h.svc.Import(ctx, ImageServiceImportServerStream{stream: stream})
 }
 
+func (h imageServiceHandler) pull(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImagePullRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Pull(ctx, &req, ImageServicePullServerStream{stream: stream})
+}
+
+func (h imageServiceHandler) export(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImageExportRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Export(ctx, &req, ImageServiceExportServerStream{stream: stream})
+}
+
+func (h imageServiceHandler) tag(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImageTagRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Tag(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h imageServiceHandler) history(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImageHistoryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.History(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h imageServiceHandler) prune(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImagePruneRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Prune(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
 func (h imageServiceHandler) build(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	var req v1.ImageBuildRequest
 	if err := stream.Receive(&req); err != nil {
@@ -997,12 +1330,59 @@ var (
 			Procedure:  KernelServiceListProcedure,
 		}
 	})
+	kernelServiceGetSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("KernelService").Methods().ByName("Get"),
+			Procedure:  KernelServiceGetProcedure,
+		}
+	})
+	kernelServiceCatalogSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("KernelService").Methods().ByName("Catalog"),
+			Procedure:  KernelServiceCatalogProcedure,
+		}
+	})
+	kernelServicePullSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("KernelService").Methods().ByName("Pull"),
+			Procedure:  KernelServicePullProcedure,
+		}
+	})
+	kernelServiceImportSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeBidi,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("KernelService").Methods().ByName("Import"),
+			Procedure:  KernelServiceImportProcedure,
+		}
+	})
+	kernelServiceDeleteSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_banger_v1_banger_proto.Services().ByName("KernelService").Methods().ByName("Delete"),
+			Procedure:  KernelServiceDeleteProcedure,
+		}
+	})
 )
 
 // KernelServiceClient is a client for the banger.v1.KernelService service.
 type KernelServiceClient interface {
-	// List returns the kernels on disk.
+	// List returns the kernels on disk, the newest first.
 	List(context.Context, *v1.KernelListRequest) (*v1.KernelListResponse, error)
+	// Get returns one kernel.
+	Get(context.Context, *v1.KernelGetRequest) (*v1.KernelGetResponse, error)
+	// Catalog asks the Debian mirror what there is.
+	Catalog(context.Context, *v1.KernelCatalogRequest) (KernelServiceCatalogClientStream, error)
+	// Pull fetches a kernel of Debian's, or one by URL and digest. One that is here
+	// already is not fetched again.
+	Pull(context.Context, *v1.KernelPullRequest) (KernelServicePullClientStream, error)
+	// Import reads a kernel: the first message is the header, the rest carry its
+	// parts. The client half-closes at its end.
+	Import(context.Context) (KernelServiceImportClientStream, error)
+	// Delete removes a kernel that no VM uses.
+	Delete(context.Context, *v1.KernelDeleteRequest) (*v1.KernelDeleteResponse, error)
 }
 
 // NewKernelServiceClient constructs a client for the banger.v1.KernelService service. Multiple
@@ -1011,10 +1391,98 @@ func NewKernelServiceClient(client *connect.Client) KernelServiceClient {
 	return &kernelServiceClient{client: client}
 }
 
+// KernelServiceCatalogClientStream is the client stream for the KernelService's Catalog RPC.
+type KernelServiceCatalogClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s KernelServiceCatalogClientStream) Receive() (*v1.KernelCatalogEvent, error) {
+	var res v1.KernelCatalogEvent
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s KernelServiceCatalogClientStream) Close() error {
+	return s.stream.Close()
+}
+
+// KernelServicePullClientStream is the client stream for the KernelService's Pull RPC.
+type KernelServicePullClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s KernelServicePullClientStream) Receive() (*v1.KernelEvent, error) {
+	var res v1.KernelEvent
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s KernelServicePullClientStream) Close() error {
+	return s.stream.Close()
+}
+
+// KernelServiceImportClientStream is the client stream for the KernelService's Import RPC.
+type KernelServiceImportClientStream struct {
+	stream connect.ClientStream
+}
+
+// SendHeaders opens the stream and flushes the request headers without a message. The first Send or
+// Receive does this implicitly.
+func (s KernelServiceImportClientStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a request message to the server.
+func (s KernelServiceImportClientStream) Send(req *v1.KernelImportRequest) error {
+	return s.stream.Send(req)
+}
+
+// CloseSend closes the request side of the stream.
+func (s KernelServiceImportClientStream) CloseSend() error {
+	return s.stream.CloseSend()
+}
+
+// Receive returns the next response message from the server.
+func (s KernelServiceImportClientStream) Receive() (*v1.KernelEvent, error) {
+	var res v1.KernelEvent
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s KernelServiceImportClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // KernelServiceHandler is an implementation of the banger.v1.KernelService service.
 type KernelServiceHandler interface {
-	// List returns the kernels on disk.
+	// List returns the kernels on disk, the newest first.
 	List(context.Context, *v1.KernelListRequest) (*v1.KernelListResponse, error)
+	// Get returns one kernel.
+	Get(context.Context, *v1.KernelGetRequest) (*v1.KernelGetResponse, error)
+	// Catalog asks the Debian mirror what there is.
+	Catalog(context.Context, *v1.KernelCatalogRequest, KernelServiceCatalogServerStream) error
+	// Pull fetches a kernel of Debian's, or one by URL and digest. One that is here
+	// already is not fetched again.
+	Pull(context.Context, *v1.KernelPullRequest, KernelServicePullServerStream) error
+	// Import reads a kernel: the first message is the header, the rest carry its
+	// parts. The client half-closes at its end.
+	Import(context.Context, KernelServiceImportServerStream) error
+	// Delete removes a kernel that no VM uses.
+	Delete(context.Context, *v1.KernelDeleteRequest) (*v1.KernelDeleteResponse, error)
 }
 
 // RegisterKernelServiceHandler registers svc as the banger.v1.KernelService implementation on
@@ -1023,7 +1491,66 @@ func RegisterKernelServiceHandler(server *connect.Server, svc KernelServiceHandl
 	adapter := kernelServiceHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: kernelServiceListSpec(), Handler: adapter.list},
+		connect.Method{Spec: kernelServiceGetSpec(), Handler: adapter.get},
+		connect.Method{Spec: kernelServiceCatalogSpec(), Handler: adapter.catalog},
+		connect.Method{Spec: kernelServicePullSpec(), Handler: adapter.pull},
+		connect.Method{Spec: kernelServiceImportSpec(), Handler: adapter._import},
+		connect.Method{Spec: kernelServiceDeleteSpec(), Handler: adapter.delete},
 	)
+}
+
+// KernelServiceCatalogServerStream is the server stream for the KernelService's Catalog RPC.
+type KernelServiceCatalogServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s KernelServiceCatalogServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s KernelServiceCatalogServerStream) Send(res *v1.KernelCatalogEvent) error {
+	return s.stream.Send(res)
+}
+
+// KernelServicePullServerStream is the server stream for the KernelService's Pull RPC.
+type KernelServicePullServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s KernelServicePullServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s KernelServicePullServerStream) Send(res *v1.KernelEvent) error {
+	return s.stream.Send(res)
+}
+
+// KernelServiceImportServerStream is the server stream for the KernelService's Import RPC.
+type KernelServiceImportServerStream struct {
+	stream connect.ServerStream
+}
+
+// Receive returns the next request message from the client.
+func (s KernelServiceImportServerStream) Receive() (*v1.KernelImportRequest, error) {
+	var req v1.KernelImportRequest
+	if err := s.stream.Receive(&req); err != nil {
+		return nil, err
+	}
+	return &req, nil
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s KernelServiceImportServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s KernelServiceImportServerStream) Send(res *v1.KernelEvent) error {
+	return s.stream.Send(res)
 }
 
 // UnimplementedKernelServiceHandler returns CodeUnimplemented from all methods.
@@ -1031,6 +1558,26 @@ type UnimplementedKernelServiceHandler struct{}
 
 func (UnimplementedKernelServiceHandler) List(context.Context, *v1.KernelListRequest) (*v1.KernelListResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.KernelService.List is not implemented")
+}
+
+func (UnimplementedKernelServiceHandler) Get(context.Context, *v1.KernelGetRequest) (*v1.KernelGetResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.KernelService.Get is not implemented")
+}
+
+func (UnimplementedKernelServiceHandler) Catalog(context.Context, *v1.KernelCatalogRequest, KernelServiceCatalogServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "banger.v1.KernelService.Catalog is not implemented")
+}
+
+func (UnimplementedKernelServiceHandler) Pull(context.Context, *v1.KernelPullRequest, KernelServicePullServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "banger.v1.KernelService.Pull is not implemented")
+}
+
+func (UnimplementedKernelServiceHandler) Import(context.Context, KernelServiceImportServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "banger.v1.KernelService.Import is not implemented")
+}
+
+func (UnimplementedKernelServiceHandler) Delete(context.Context, *v1.KernelDeleteRequest) (*v1.KernelDeleteResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "banger.v1.KernelService.Delete is not implemented")
 }
 
 type kernelServiceClient struct {
@@ -1045,6 +1592,46 @@ func (c *kernelServiceClient) List(ctx context.Context, req *v1.KernelListReques
 	return &res, nil
 }
 
+func (c *kernelServiceClient) Get(ctx context.Context, req *v1.KernelGetRequest) (*v1.KernelGetResponse, error) {
+	var res v1.KernelGetResponse
+	if err := c.client.CallUnary(ctx, kernelServiceGetSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *kernelServiceClient) Catalog(ctx context.Context, req *v1.KernelCatalogRequest) (KernelServiceCatalogClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, kernelServiceCatalogSpec(), req)
+	if err != nil {
+		return KernelServiceCatalogClientStream{}, err
+	}
+	return KernelServiceCatalogClientStream{stream: stream}, nil
+}
+
+func (c *kernelServiceClient) Pull(ctx context.Context, req *v1.KernelPullRequest) (KernelServicePullClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, kernelServicePullSpec(), req)
+	if err != nil {
+		return KernelServicePullClientStream{}, err
+	}
+	return KernelServicePullClientStream{stream: stream}, nil
+}
+
+func (c *kernelServiceClient) Import(ctx context.Context) (KernelServiceImportClientStream, error) {
+	stream, err := c.client.CallClientStream(ctx, kernelServiceImportSpec())
+	if err != nil {
+		return KernelServiceImportClientStream{}, err
+	}
+	return KernelServiceImportClientStream{stream: stream}, nil
+}
+
+func (c *kernelServiceClient) Delete(ctx context.Context, req *v1.KernelDeleteRequest) (*v1.KernelDeleteResponse, error) {
+	var res v1.KernelDeleteResponse
+	if err := c.client.CallUnary(ctx, kernelServiceDeleteSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
 type kernelServiceHandler struct{ svc KernelServiceHandler }
 
 func (h kernelServiceHandler) list(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
@@ -1053,6 +1640,50 @@ func (h kernelServiceHandler) list(ctx context.Context, _ connect.Spec, stream c
 		return err
 	}
 	res, err := h.svc.List(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h kernelServiceHandler) get(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.KernelGetRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Get(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h kernelServiceHandler) catalog(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.KernelCatalogRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Catalog(ctx, &req, KernelServiceCatalogServerStream{stream: stream})
+}
+
+func (h kernelServiceHandler) pull(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.KernelPullRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Pull(ctx, &req, KernelServicePullServerStream{stream: stream})
+}
+
+func (h kernelServiceHandler) _import(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	return h.svc.Import(ctx, KernelServiceImportServerStream{stream: stream})
+}
+
+func (h kernelServiceHandler) delete(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.KernelDeleteRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Delete(ctx, &req)
 	if err != nil {
 		return err
 	}
