@@ -8,7 +8,7 @@ GO := CGO_ENABLED=0 go
 INIT := internal/guestbin/bin/banger-init
 TEST_FLAGS ?=
 
-.PHONY: run build install test fast bench-boot bench-ext4 check generate setup setup-test clean help
+.PHONY: run build install test fast bench-boot bench-ext4 bench-import check generate setup setup-test clean help
 
 run: setup build ## set up, build, and open a shell in a new VM (without a terminal: print its uname)
 	@if [ -t 0 ]; then exec bin/banger vm run; else exec bin/banger vm run --rm -- uname -a </dev/null; fi
@@ -43,6 +43,10 @@ bench-boot: setup build ## boot time and command latency, side by side with bare
 bench-ext4: ## the ext4 library, side by side with cat, tar2ext4, mke2fs, debugfs, resize2fs
 	@tools/setup run test
 	@go run ./bench/ext4 $(BENCH_FLAGS)
+
+bench-import: ## layers of an image to a disk, side by side with umoci, tar2ext4, buildah (as root)
+	@tools/setup run test
+	@go run ./bench/import $(BENCH_FLAGS)
 
 check: ## formatting, vet, generated code
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

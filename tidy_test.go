@@ -38,7 +38,7 @@ var layers = [][]string{
 	},
 	{"internal/daemon/server"}, // edges
 	{"internal/cli", "internal/daemon", "internal/guest", "internal/shim"},               // roots
-	{"bench/boot", "bench/boot/poweroff", "bench/ext4", "cmd/banger", "cmd/banger-init"}, // mains
+	{"bench/boot", "bench/boot/poweroff", "bench/ext4", "bench/import", "cmd/banger", "cmd/banger-init"}, // mains
 }
 
 // sideways lists the imports allowed within a layer.

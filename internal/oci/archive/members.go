@@ -149,6 +149,7 @@ func (m *members) addFile(ctx context.Context, name string, size int64, r io.Rea
 		}
 		all = bytes.NewReader(raw)
 	}
+	format := unpack.Detect(head[:min(len(head), unpack.HeadLen)]) // reading on overwrites head
 	if size > oci.MaxLayer {
 		return errs.New(errs.Invalid, "the archive's member %q has %d bytes; %d is the most", oci.Printable(name), size, int64(oci.MaxLayer))
 	}
@@ -162,7 +163,7 @@ func (m *members) addFile(ctx context.Context, name string, size int64, r io.Rea
 	if err := checkName(name, digest); err != nil {
 		return err
 	}
-	m.blobs[name] = blob{digest: digest, size: n, format: unpack.Detect(head[:min(len(head), unpack.HeadLen)])}
+	m.blobs[name] = blob{digest: digest, size: n, format: format}
 	return nil
 }
 
