@@ -19,6 +19,7 @@ Variants are base (systemd and everyday tools), dev (compilers, Python and searc
 besides) and docker (Docker besides). --packages come on top. What an image was made of
 is in it: /usr/share/banger/packages.`,
 		Example: `  banger image build debian-trixie-docker
+  banger image build --fresh debian-trixie
   banger image build --from debian:trixie --packages golang,postgresql --name lab
   banger image build --from debian:bookworm --variant dev --packages gdb --name lab`,
 		Args: args(cobra.MaximumNArgs(1)), ValidArgsFunction: a.completeImages,
@@ -26,6 +27,8 @@ is in it: /usr/share/banger/packages.`,
 			switch {
 			case req.From == "" && (req.Name != "" || req.Variant != "" || len(req.Packages) > 0):
 				return usage(cmd.CommandPath(), "--name, --variant and --packages go with --from debian:SUITE")
+			case req.From != "" && req.Fresh:
+				return usage(cmd.CommandPath(), "an image with --from is always made afresh: --fresh is for those of the catalog")
 			case req.From != "" && len(args) > 0:
 				return usage(cmd.CommandPath(), "either name an image of the catalog, or describe a new one with --from")
 			case req.From != "" && req.Name == "":
@@ -48,6 +51,7 @@ is in it: /usr/share/banger/packages.`,
 			})
 		},
 	}
+	c.Flags().BoolVar(&req.Fresh, "fresh", false, "make it again if it is here: of newer packages; VMs keep the one before")
 	c.Flags().StringVar(&req.From, "from", "", "what to make a new image of: debian:SUITE")
 	c.Flags().StringVar(&req.Variant, "variant", "", "list of packages: base, dev or docker (default base)")
 	c.Flags().StringSliceVar(&req.Packages, "packages", nil, "more packages, with commas between")

@@ -15,6 +15,9 @@ func (i fakeImages) Build(_ context.Context, r *bangerv1.ImageBuildRequest, s ba
 	if r.GetFrom() != "" {
 		call += fmt.Sprintf(" from %q %q %v as %q", r.GetFrom(), r.GetVariant(), r.GetPackages(), r.GetName())
 	}
+	if r.GetFresh() {
+		call += " fresh"
+	}
 	i.d.called(call)
 	return s.Send(&bangerv1.ImageEvent{Event: &bangerv1.ImageEvent_Image{Image: &bangerv1.Image{Name: "built"}}})
 }
@@ -23,6 +26,7 @@ func TestImageBuild(t *testing.T) {
 	d := startFake(t)
 	for args, want := range map[string]string{
 		"image build":                                 `build ""`,
+		"image build --fresh debian-trixie":           `build "debian-trixie" fresh`,
 		"image build debian-trixie":                   `build "debian-trixie"`,
 		"image build --from debian:trixie --name lab": `build "" from "debian:trixie" "" [] as "lab"`,
 		"image build --from debian:trixie --variant dev --packages gdb,strace --packages golang --name lab": `build "" from "debian:trixie" "dev" [gdb strace golang] as "lab"`,
@@ -39,6 +43,7 @@ func TestImageBuild(t *testing.T) {
 	for args, want := range map[string]string{
 		"image build --name lab":                                       "go with --from",
 		"image build --packages gdb":                                   "go with --from",
+		"image build --from debian:trixie --name x --fresh":            "always made afresh",
 		"image build --from debian:trixie":                             "--name is missing",
 		"image build debian-trixie --from debian:trixie --name x":      "either name an image",
 		"image build --from ubuntu:noble --name x":                     "no release of Debian",

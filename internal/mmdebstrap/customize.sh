@@ -3,9 +3,9 @@ set -eu
 root=$1
 units=$root/etc/systemd/system
 
-# What was the host's or the build's own.
+# What was the host's or the build's own, passwords of mirrors too.
 rm -f "$root/etc/hostname" "$root/etc/resolv.conf" "$root/etc/apt/apt.conf.d/99mmdebstrap"
-sed -i 's/^deb \[[^]]*\] /deb /' "$root/etc/apt/sources.list"
+sed -i -e 's/^deb \[[^]]*\] /deb /' -e 's#://[^/ ]*@#://#' "$root/etc/apt/sources.list"
 
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
 echo LANG=C.UTF-8 >"$root/etc/default/locale"

@@ -282,6 +282,22 @@ Dir::Log "x; Acquire::http::Proxy "y";
 	}
 }
 
+// TestOwnProxies take the place of the host's whole.
+func TestOwnProxies(t *testing.T) {
+	o := fake(t, `printf '' > "$BANGER_RECORD"; echo "[$http_proxy] [$https_proxy] [$no_proxy]"; for a; do case $a in --aptopt=*) echo "$a";; esac; done`)
+	t.Setenv("https_proxy", "http://other.example.com:1")
+	o.Proxies = &Proxies{HTTP: "http://proxy.example.com:3128", No: "example.org"}
+	var out bytes.Buffer
+	if _, err := Build(t.Context(), o, &out); err != nil || out.String() != "[http://proxy.example.com:3128] [] [example.org]\n" {
+		t.Errorf("%q, %v", &out, err)
+	}
+	o.Proxies = nil
+	out.Reset()
+	if _, err := Build(t.Context(), o, &out); err != nil || !strings.Contains(out.String(), "[http://other.example.com:1]") {
+		t.Errorf("%q, %v", &out, err)
+	}
+}
+
 func FuzzMessages(f *testing.F) {
 	f.Add([]byte("I: a step...\nE: bad\n"), 3)
 	f.Add(bytes.Repeat([]byte("x"), 3*maxLine), 100)

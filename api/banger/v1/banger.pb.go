@@ -2991,7 +2991,10 @@ type ImageBuildRequest struct {
 	// packages come besides.
 	Packages []string `protobuf:"bytes,4,rep,name=packages,proto3" json:"packages,omitempty"`
 	// name is the new image's.
-	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	// fresh makes an image of the catalog again, of what there is now; VMs of the one
+	// before keep its disk.
+	Fresh         bool `protobuf:"varint,6,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3059,6 +3062,13 @@ func (x *ImageBuildRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *ImageBuildRequest) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
 }
 
 // ImageEvent is a progress report, or the result, which comes last.
@@ -4868,13 +4878,14 @@ const file_banger_v1_banger_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12.\n" +
 	"\x06config\x18\x04 \x01(\v2\x16.banger.v1.ImageConfigR\x06config\x12\x14\n" +
 	"\x05image\x18\x05 \x01(\tR\x05image\x12\x1a\n" +
-	"\bplatform\x18\x06 \x01(\tR\bplatform\"\x87\x01\n" +
+	"\bplatform\x18\x06 \x01(\tR\bplatform\"\x9d\x01\n" +
 	"\x11ImageBuildRequest\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x18\n" +
 	"\avariant\x18\x03 \x01(\tR\avariant\x12\x1a\n" +
 	"\bpackages\x18\x04 \x03(\tR\bpackages\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"r\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x14\n" +
+	"\x05fresh\x18\x06 \x01(\bR\x05fresh\"r\n" +
 	"\n" +
 	"ImageEvent\x121\n" +
 	"\bprogress\x18\x01 \x01(\v2\x13.banger.v1.ProgressH\x00R\bprogress\x12(\n" +

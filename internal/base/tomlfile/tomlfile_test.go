@@ -155,8 +155,8 @@ func FuzzDecode(f *testing.F) {
 // each bracket, does not.
 func TestLargeFiles(t *testing.T) {
 	for _, text := range []string{
-		"a=" + strings.Repeat("[", 1<<16), "a=" + strings.Repeat("{a=", 1<<16), strings.Repeat("a.", 1<<16) + "a=1",
-		strings.Repeat("[[a]]\n", 1<<15), "a=[" + strings.Repeat("1,\n", 1<<16) + "]",
+		"a=" + strings.Repeat("[", 1<<14), "a=" + strings.Repeat("{a=", 1<<14), strings.Repeat("a.", 1<<14) + "a=1",
+		strings.Repeat("[[a]]\n", 1<<13), "a=[" + strings.Repeat("1,\n", 1<<14) + "]",
 	} {
 		var free map[string]any
 		if _, err := tomlfile.Decode("/f", []byte(text), &free); err != nil && len(err.Error()) > 200 {

@@ -77,6 +77,19 @@ func (s *Service) Make(ctx context.Context, e Entry, p progress.Func) (vm.Image,
 	})
 }
 
+// Remake makes an image of the catalog again, of what its sources have now. VMs of the
+// one before keep its disk.
+func (s *Service) Remake(ctx context.Context, name string, p progress.Func) (vm.Image, error) {
+	e, ok, err := s.inCatalog(name)
+	if err != nil {
+		return vm.Image{}, err
+	}
+	if !ok {
+		return vm.Image{}, errs.New(errs.NotFound, "there is no image %q in the catalog", name).WithHint("banger image list; images of a registry come anew by: banger image pull")
+	}
+	return s.Make(ctx, e, p)
+}
+
 // make makes an image of the first source that can be used. That one of its bytes fails
 // later is an error: which contents an image has does not hang on it.
 func (s *Service) make(ctx context.Context, e Entry, p progress.Func) (vm.Image, error) {
@@ -92,6 +105,7 @@ func (s *Service) make(ctx context.Context, e Entry, p progress.Func) (vm.Image,
 			return vm.Image{}, ctx.Err()
 		}
 		s.Log.WarnContext(ctx, "a source of an image cannot be used", "image", e.Name, "source", of.Text, "err", err)
+		m.step(of.Text + " cannot be used: " + err.Error())
 		refused = append(refused, fmt.Errorf("%s: %w", of.Text, err))
 	}
 	return vm.Image{}, unusable(e.Name, refused)

@@ -140,6 +140,28 @@ func TestCatalogThatCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestRemake(t *testing.T) {
+	m, text := newMemory(), "old"
+	s := start(t, m, func(o *Options) {
+		o.Catalog = func() ([]Entry, error) { return catalogOf(builderOf("debian", text))() }
+	})
+	if _, err := s.Resolve(t.Context(), "debian", nil); err != nil {
+		t.Fatal(err)
+	}
+	m.vms[digestOf("old")] = true
+	text = "new"
+	if img, err := s.Resolve(t.Context(), "debian", nil); err != nil || img.Digest != digestOf("old") {
+		t.Errorf("what is here is made again: %+v, %v", img, err)
+	}
+	if img, err := s.Remake(t.Context(), "debian", nil); err != nil || img.Digest != digestOf("new") {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	wantFiles(t, s, digestOf("new"), digestOf("old")) // which a VM uses
+	if _, err := s.Remake(t.Context(), "other", nil); errs.KindOf(err) != errs.NotFound {
+		t.Errorf("what is in no catalog: %v", err)
+	}
+}
+
 func TestMake(t *testing.T) {
 	s := start(t, newMemory(), nil)
 	for _, text := range []string{"one", "two"} {

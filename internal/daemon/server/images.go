@@ -187,6 +187,9 @@ func (s imageService) Build(ctx context.Context, r *bangerv1.ImageBuildRequest, 
 				return vm.Image{}, err
 			}
 		}
+		if r.GetFresh() {
+			return s.Images.Remake(ctx, name, p)
+		}
 		return s.Images.Resolve(ctx, name, p)
 	})
 }
