@@ -37,7 +37,7 @@ var layers = [][]string{
 		"internal/guest/agent", "internal/guest/boot",
 	},
 	{"internal/daemon/server"}, // edges
-	{"internal/cli", "internal/daemon", "internal/guest", "internal/shim"},               // roots
+	{"internal/cli", "internal/daemon", "internal/guest", "internal/shim"},                               // roots
 	{"bench/boot", "bench/boot/poweroff", "bench/ext4", "bench/import", "cmd/banger", "cmd/banger-init"}, // mains
 }
 
