@@ -129,7 +129,7 @@ func TestDetachedRunAndRefusals(t *testing.T) {
 	}{
 		{[]string{"vm", "run", "--name", "detached"}, 123, "detached"},
 		{[]string{"vm", "run", "--name", "Not_A_Label"}, 121, "Not_A_Label"},
-		{[]string{"vm", "run", "--image", "no-such-image", "--", "true"}, 122, "no-such-image"},
+		{[]string{"vm", "run", "--image", "0123456789ab", "--", "true"}, 122, "0123456789ab"},
 		{[]string{"vm", "create", "--memory", "0"}, 121, "0"},
 		{[]string{"vm", "create", "--vcpu", "-1"}, 121, "-1"},
 		{[]string{"vm", "create", "--disk-size", "4X"}, 121, "4X"},

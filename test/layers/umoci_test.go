@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"banger/internal/base/testneed"
 	"banger/internal/oci"
 )
 
@@ -61,9 +64,21 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// knownUmoci is the version that reasons speaks of, and all that Debian has.
+const knownUmoci = "0.4.7"
+
+var umociVersion = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("umoci", "--version").Output()
+	return strings.TrimSpace(strings.TrimPrefix(string(out), "umoci version ")), err
+})
+
 // umoci unpacks the image of a layout into a folder, as root, or says why it does not.
 func umoci(t testing.TB, layout string) (root, refused string) {
 	t.Helper()
+	tool := testneed.Tool(t, "umoci", "umoci")
+	if v, err := umociVersion(); err != nil || !strings.HasPrefix(v, knownUmoci) {
+		testneed.Missing(t, testneed.Tools, "%s is version %q (%v), and what is known is %s", tool, v, err, knownUmoci)
+	}
 	root = filepath.Join(t.TempDir(), "root")
 	out, err := tryTool(t, "umoci", "umoci", "raw", "unpack", "--image", layout+":x", root)
 	if err != nil {
