@@ -57,6 +57,7 @@ var sideways = map[string][]string{
 	"internal/base/tomlfile":        {"internal/base/errs"},
 	"internal/config":               {"internal/oci", "internal/oci/registry"},
 	"internal/debian":               {"internal/fetch"},
+	"internal/doctor":               {"internal/debian", "internal/fetch"},
 	"internal/imagecatalog":         {"internal/oci"},
 	"internal/guestbin":             {"internal/base/errs"},
 	"internal/oci/archive":          {"internal/oci", "internal/oci/unpack"},

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -56,17 +57,22 @@ const (
 // Run makes all checks, in order of importance. It changes nothing but makes
 // banger's own folders. When ctx ends, checks that run tools fail.
 func Run(ctx context.Context) []Check {
+	dirs, noDirs := paths.FromEnv()
+	own := ""
+	if noDirs == nil {
+		own = dirs.DebianSources()
+	}
 	checks := []Check{
 		qemu(ctx),
 		onKVM(kvm.Usable()),
 		tool("mmdebstrap", "mmdebstrap", "mmdebstrap", "makes images"),
-		mirror("/etc/apt"),
+		mirror(own, "/"),
 		keyring(),
 	}
 	if os.Getuid() != 0 {
 		checks = append(checks, userNamespaces(ctx), subordinateIDs())
 	}
-	return append(checks, folders()...)
+	return append(checks, folders(dirs, noDirs)...)
 }
 
 // install is the command that installs a package.
@@ -216,9 +222,24 @@ func hasRange(path, name string) bool {
 	return false
 }
 
-// folders looks at banger's own folders and the room in them.
-func folders() []Check {
-	dirs, err := paths.FromEnv()
+// maxRanges bounds a file of subordinate ids, in bytes.
+const maxRanges = 1 << 20
+
+func readBounded(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRanges))
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+// folders looks at banger's own folders, or why there are none, and the room in them.
+func folders(dirs paths.Dirs, err error) []Check {
 	if err != nil {
 		return []Check{{Name: "folders", Status: Fail, Detail: err.Error(), Fix: "set HOME and XDG_RUNTIME_DIR to directories of your own"}}
 	}

@@ -1,125 +1,56 @@
 package doctor
 
 import (
-	"bufio"
-	"io"
-	"os"
+	"fmt"
 	"path/filepath"
 	"strings"
+
+	"banger/internal/base/errs"
+	"banger/internal/debian"
+	"banger/internal/fetch"
 )
 
-// maxSources bounds one file of apt's sources, in bytes.
-const maxSources = 1 << 20
-
-// mirror looks for a Debian archive in apt's configuration below dir: images and
-// kernels come from there.
-func mirror(dir string) Check {
-	files, _ := filepath.Glob(filepath.Join(dir, "sources.list.d", "*")) // the pattern is well-formed
-	for _, path := range append([]string{filepath.Join(dir, "sources.list")}, files...) {
-		text := readBounded(path)
-		uri, ok := "", false
-		switch filepath.Ext(path) {
-		case ".list":
-			uri, ok = debianInList(text)
-		case ".sources":
-			uri, ok = debianInSources(text)
-		}
-		if ok {
-			return Check{Name: "debian mirror", Status: OK, Detail: uri + ", from " + path}
-		}
-	}
-	return Check{
-		Name: "debian mirror", Status: Fail, Detail: "apt's configuration names no Debian archive to make images and kernels from",
-		Fix: "add a source of Debian bookworm, signed by debian-archive-keyring, in /etc/apt/sources.list.d",
-	}
-}
-
-func readBounded(path string) string {
-	f, err := os.Open(path)
+// mirror looks for a Debian archive where images and kernels would come from: in own, the
+// user's file of mirrors, if it exists, else in apt's configuration below root. It asks
+// no mirror anything.
+func mirror(own, root string) Check {
+	c := Check{Name: "debian mirror", Status: Fail}
+	sources, from, err := debian.Sources(own, root)
 	if err != nil {
-		return ""
+		c.Detail, c.Fix = err.Error(), errs.HintOf(err)
+		return c
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSources))
-	if err != nil {
-		return ""
-	}
-	return string(data)
-}
-
-// debianInList finds the first Debian archive in one-line format (sources.list(5)):
-// "deb [options] uri suite components".
-func debianInList(text string) (uri string, ok bool) {
-	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "#")
-		kind, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if kind != "deb" {
-			continue
-		}
-		rest = strings.TrimSpace(rest)
-		if strings.HasPrefix(rest, "[") {
-			_, rest, _ = strings.Cut(rest, "]")
-		}
-		if f := strings.Fields(rest); len(f) >= 2 && isDebian(f[0], f[1]) {
-			return f[0], true
+	for _, s := range sources {
+		if isDebian(s) {
+			c.Status, c.Detail = OK, fetch.Redacted(s.URI)+", from "+from
+			return c
 		}
 	}
-	return "", false
-}
-
-// debianInSources finds the first Debian archive in deb822 format: paragraphs of
-// "Key: value" whose further lines begin with a blank.
-func debianInSources(text string) (uri string, ok bool) {
-	var last string
-	fields := map[string]string{}
-	found := func() (string, bool) {
-		enabled := !strings.EqualFold(strings.TrimSpace(fields["enabled"]), "no")
-		for _, kind := range strings.Fields(fields["types"]) {
-			for _, u := range strings.Fields(fields["uris"]) {
-				for _, suite := range strings.Fields(fields["suites"]) {
-					if kind == "deb" && enabled && isDebian(u, suite) {
-						return u, true
-					}
-				}
-			}
-		}
-		return "", false
+	c.Detail = fmt.Sprintf("%s names no Debian archive to make images and kernels from", from)
+	c.Fix = "add a source of Debian bookworm, signed by debian-archive-keyring, in " + filepath.Join(from, "sources.list.d")
+	if from == own {
+		c.Fix = fmt.Sprintf("add a source of Debian bookworm to %s, or remove the file: then apt's configuration counts", own)
 	}
-	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, maxSources)
-	for lines.Scan() {
-		line := lines.Text()
-		switch key, value, isField := strings.Cut(line, ":"); {
-		case strings.TrimSpace(line) == "":
-			if u, ok := found(); ok {
-				return u, true
-			}
-			clear(fields)
-			last = ""
-		case line[0] == '#':
-		case line[0] == ' ', line[0] == '\t':
-			fields[last] += line
-		case isField:
-			last = strings.ToLower(key)
-			fields[last] = value
-		}
-	}
-	return found()
+	return c
 }
 
 // isDebian says whether a source looks like Debian's main archive: others, such as
 // a vendor's, have neither its path nor its suites.
-func isDebian(uri, suite string) bool {
-	if !strings.Contains(uri, ":/") || strings.Contains(uri, "security") || strings.Contains(suite, "/") {
+func isDebian(s debian.Source) bool {
+	if strings.Contains(s.URI, "security") {
 		return false
 	}
-	if strings.HasSuffix(strings.TrimRight(uri, "/"), "/debian") {
+	if strings.HasSuffix(s.URI, "/debian") {
 		return true
 	}
-	release, _, _ := strings.Cut(suite, "-")
-	switch release {
-	case "bookworm", "trixie", "forky", "sid", "stable", "oldstable", "testing", "unstable":
-		return strings.Contains(uri, "debian") && !strings.Contains(suite, "security")
+	for _, suite := range s.Suites {
+		release, _, _ := strings.Cut(suite, "-")
+		switch release {
+		case "bookworm", "trixie", "forky", "sid", "stable", "oldstable", "testing", "unstable":
+			if strings.Contains(s.URI, "debian") && !strings.Contains(suite, "security") {
+				return true
+			}
+		}
 	}
 	return false
 }
