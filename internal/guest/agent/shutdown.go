@@ -19,6 +19,7 @@ const (
 	systemd    = "systemd"
 	bangerInit = "banger-init"
 	busybox    = "busybox"
+	openrcInit = "openrc-init"
 	// systemdShutdown is what systemd becomes for its last steps.
 	systemdShutdown = "systemd-shutdown"
 )
@@ -114,13 +115,23 @@ func askInit(name, powerOff string) error {
 	case name == busybox:
 		return unix.Kill(1, unix.SIGUSR2)
 	}
-	tool := "poweroff"
-	if powerOff == guestabi.PowerOffReset {
-		tool = "reboot"
-	}
+	tool := shutdownTool(name, powerOff)
 	ctx, cancel := context.WithTimeout(context.Background(), toolTimeout)
 	defer cancel()
-	return exec.CommandContext(ctx, tool).Run()
+	return exec.CommandContext(ctx, tool[0], tool[1:]...).Run()
+}
+
+// shutdownTool is the command with which an init, by name, is asked: OpenRC's own has
+// one to itself (openrc-shutdown(8)), since it has no signal for a power-off.
+func shutdownTool(name, powerOff string) []string {
+	verb := "poweroff"
+	if powerOff == guestabi.PowerOffReset {
+		verb = "reboot"
+	}
+	if name == openrcInit {
+		return []string{"openrc-shutdown", "--" + verb, "now"}
+	}
+	return []string{verb}
 }
 
 // forceOff makes all file systems read-only and switches the machine off.
