@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -133,6 +134,8 @@ func (s *session) explain(err error, who string) error {
 		return cannot().WithHint("if it is meant to be without TLS, list %s as insecure in the configuration", s.place.registry)
 	case isDNS && dns.IsNotFound:
 		return cannot().WithHint("check the registry's name and the network")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return cannot().WithHint("nothing listens there: check that %s is the registry's address and that it runs, and HTTPS_PROXY if there is a proxy", s.place)
 	case isTimeout && timeout.Timeout():
 		return errs.New(errs.Unavailable, "%s does not answer: %w", name, &told{text, err}).WithHint("check the network, and HTTPS_PROXY if there is a proxy")
 	}

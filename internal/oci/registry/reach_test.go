@@ -244,15 +244,15 @@ func TestUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
-	for host, want := range map[string]string{
-		l.Addr().String():  "connection refused",
-		"registry.invalid": "lookup registry.invalid:443: no such host",
+	for host, want := range map[string][2]string{ // what is said, and the hint
+		l.Addr().String():  {"connection refused", "nothing listens there: check that " + l.Addr().String()},
+		"registry.invalid": {"lookup registry.invalid:443: no such host", "check the registry's name"},
 	} {
 		c, _ := newClient(t, Options{})
 		c.open.DialContext = func(_ context.Context, _, address string) (net.Conn, error) { return nil, noSuchHost(address) }
 		_, err := c.Resolve(t.Context(), parse(t, host+"/a/b"), amd64)
-		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(fmt.Sprint(err), want) || errs.HintOf(err) == "" {
-			t.Errorf("%s: %v", host, err)
+		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(fmt.Sprint(err), want[0]) || !strings.Contains(errs.HintOf(err), want[1]) {
+			t.Errorf("%s: %v (%s)", host, err, errs.HintOf(err))
 		}
 	}
 }
