@@ -100,8 +100,9 @@ type Tx struct {
 // once, and stays if the session is given up.
 //
 // Features that this package cannot keep are refused by name (*FeatureError), and
-// so are file systems with known errors (*CorruptError), until e2fsck -f was there; nothing
-// was written then.
+// so are file systems with known errors (ErrCorrupt), until e2fsck -f was there, and those
+// without a journal (ErrNoJournal), unless o allows them. Nothing was written then. o may be
+// nil, for a durable edit.
 func Edit(f File, size int64, o *EditOptions) (*Tx, error) {
 	t := &Tx{
 		f: f, unlock: func() {}, groups: make(map[uint32]*allocGroup), undo: make(map[uint64][]byte),
