@@ -3,6 +3,7 @@ package ext4
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ type Builder struct {
 	err   error // what made the image useless
 	root  *node
 	slab  []node
+	names *strings.Builder // the names of entries
 
 	layer     int32 // counts calls of Tar and FS, and layers
 	whiteouts bool  // of this layer
@@ -43,12 +45,13 @@ func (b *Builder) charge(bytes int) error {
 	return nil
 }
 
-// nodeMemory is what an entry takes besides its name: node, place in the directory
-// and in its index. moreMemory is nodeMore, and dirMemory that and a directory.
+// nodeMemory is what an entry takes besides its name: node, place in the directory, in its
+// index and in the list of inodes, and half as much again for what is not collected yet.
+// moreMemory is nodeMore, and dirMemory that and a directory, with what finish makes of it.
 const (
 	nodeMemory = 250
 	moreMemory = 176
-	dirMemory  = moreMemory + 64
+	dirMemory  = moreMemory + 320
 )
 
 // memory is roughly what a record keeps in memory.
@@ -56,7 +59,7 @@ func (r *record) memory() int {
 	n := nodeMemory + len(r.name) + len(r.link)
 	if r.node != nil && r.node.more != nil {
 		m := r.node.more
-		n += moreMemory + len(m.link) + len(m.attrs) + len(m.attrBlock) + 16*len(m.extents)
+		n += moreMemory + len(m.link) + (len(m.attrs)+len(m.attrBlock)+16*len(m.extents))*3/2
 		if m.dir != nil {
 			n += dirMemory - moreMemory
 		}
@@ -71,7 +74,7 @@ const packedHead = 1 + 128
 // NewBuilder begins an image in f, of which it takes possession: what f held is
 // gone. o may be nil.
 func NewBuilder(f ResizableFile, o *Options) (*Builder, error) {
-	b := &Builder{f: f, stage: stage{f: f}}
+	b := &Builder{f: f, stage: stage{f: f}, names: new(strings.Builder)}
 	if o != nil {
 		b.opts = *o
 	}
@@ -88,15 +91,28 @@ func NewBuilder(f ResizableFile, o *Options) (*Builder, error) {
 		b.plan = plan
 		b.space.taken, b.space.end = plan.taken, plan.sb.Blocks()
 	}
-	if err := f.Truncate(0); err != nil {
+	if err := empty(f); err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(b.opts.Size); err != nil {
-		return nil, err
+	if b.opts.Size > 0 {
+		if err := f.Truncate(b.opts.Size); err != nil {
+			return nil, err
+		}
 	}
 	b.root = b.newDir(nil, 0o755)
 	b.root.more.dir.parent = b.root
 	return b, nil
+}
+
+// empty takes away what f holds. A file that holds nothing is left as it is: of one that
+// was cut to nothing, ext4 on the host writes everything out when it is closed
+// (auto_da_alloc, in ext4(5)).
+func empty(f ResizableFile) error {
+	var b [1]byte
+	if n, err := f.ReadAt(b[:], 0); n == 0 && errors.Is(err, io.EOF) {
+		return nil
+	}
+	return f.Truncate(0)
 }
 
 // Format makes an empty file system of o.Size bytes in f: Builder without content.

@@ -94,7 +94,8 @@ func (f *finisher) addLostFound() error {
 func (f *finisher) number() {
 	f.root.ino, f.root.links = disk.RootIno, 2
 	f.lastIno = disk.FirstIno - 1
-	f.plans = map[*node]*placedDir{}
+	dirs, names := f.count()
+	f.plans, f.nodes = make(map[*node]*placedDir, dirs), make([]*node, 0, names)
 	give := func(n *node) {
 		if n.ino == 0 {
 			f.lastIno++
@@ -120,6 +121,21 @@ func (f *finisher) number() {
 			}
 		}
 	}
+}
+
+// count returns how many directories and names there are.
+func (f *finisher) count() (dirs, names int) {
+	for queue := []*directory{f.root.dir()}; len(queue) > 0; dirs++ {
+		d := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		names += d.live
+		for i := range d.entries {
+			if n := d.entries[i].node; n != nil && n.isDir() {
+				queue = append(queue, n.dir())
+			}
+		}
+	}
+	return dirs, names
 }
 
 // layDirectories gives directories their blocks and writes them.
@@ -149,6 +165,7 @@ func (f *finisher) layDirectory(n *node) error {
 			entries = append(entries, dir.Entry{Ino: c.ino, Type: disk.FileType(c.mode), Name: d.entries[i].name})
 		}
 	}
+	d.entries, d.index = nil, nil // in a large directory they are much, and needed no more
 	fill := 100
 	if f.plan != nil {
 		fill = writableFill
@@ -167,8 +184,7 @@ func (f *finisher) layDirectory(n *node) error {
 		return err
 	}
 	n.size = uint64(plan.Blocks()) * blockSize
-	// Neither the entries nor their names are needed any more.
-	defer func() { d.entries, d.index, l.plan = nil, nil, nil }()
+	defer func() { l.plan = nil }()
 	e := l.extents
 	if plan.Indexed() {
 		n.rest().indexed = true

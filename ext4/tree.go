@@ -2,15 +2,18 @@ package ext4
 
 import (
 	"fmt"
+	"hash/maphash"
 	"io/fs"
+	"math/bits"
+	"slices"
 	"strings"
 
 	"banger/ext4/internal/dir"
 	"banger/ext4/internal/disk"
 )
 
-// The tree of an image that is being built is kept in memory, about 150 bytes a
-// file; what files contain is on the disk already.
+// The tree of an image that is being built is kept in memory, about 120 bytes a
+// file and its name; what files contain is on the disk already.
 
 // node is an inode to be.
 type node struct {
@@ -94,9 +97,13 @@ func (n *node) eachExtent(yield func(disk.Extent)) {
 type directory struct {
 	self, parent *node
 	entries      []dirent
-	index        map[string]int32 // name to entry, once there are more than a few
-	live         int              // entries that are not removed
-	cleared      int32            // the last layer that has hidden all from before it
+	// index finds names once there are more than a few: a hash table of 1 + the place in
+	// entries, 0 where it is free, of which a power of two are. A name is in the first
+	// such place from its hash on. Removed entries keep theirs until it is made anew.
+	index   []int32
+	indexed int   // places that are taken
+	live    int   // entries that are not removed
+	cleared int32 // the last layer that has hidden all from before it
 }
 
 // dirent is a name; node is nil once it is removed.
@@ -104,15 +111,24 @@ type dirent struct {
 	name  string
 	node  *node
 	layer int32 // the layer that has put it there, or said it again
+	hash  uint32
 }
 
 // fewEntries is up to how many names a directory is searched without an index.
 const fewEntries = 8
 
+// hashSeed differs in each process, so that nobody can choose names that collide.
+var hashSeed = maphash.MakeSeed()
+
+func hashOf(name string) uint32 { return uint32(maphash.String(hashSeed, name)) }
+
 func (d *directory) find(name string) *dirent {
 	if d.index != nil {
-		if i, ok := d.index[name]; ok {
-			return &d.entries[i]
+		hash, mask := hashOf(name), uint32(len(d.index)-1)
+		for i := hash & mask; d.index[i] != 0; i = (i + 1) & mask {
+			if e := &d.entries[d.index[i]-1]; e.hash == hash && e.node != nil && e.name == name {
+				return e
+			}
 		}
 		return nil
 	}
@@ -124,30 +140,62 @@ func (d *directory) find(name string) *dirent {
 	return nil
 }
 
-// add puts a name there that is not yet.
+// add puts a name there that is not yet, and which nobody changes.
 func (d *directory) add(name string, n *node, layer int32) {
-	d.entries = append(d.entries, dirent{strings.Clone(name), n, layer})
+	d.entries = append(d.entries, dirent{name, n, layer, hashOf(name)})
 	d.live++
-	if d.index != nil {
-		d.index[d.entries[len(d.entries)-1].name] = int32(len(d.entries) - 1)
-		return
-	}
-	if len(d.entries) > fewEntries {
-		d.index = make(map[string]int32, 2*len(d.entries))
-		for i, e := range d.entries {
-			if e.node != nil {
-				d.index[e.name] = int32(i)
-			}
-		}
+	switch {
+	case len(d.entries) <= fewEntries:
+	case 4*(d.indexed+1) > 3*len(d.index): // also where there is none yet
+		d.makeIndex()
+	default:
+		d.enter(len(d.entries) - 1)
 	}
 }
 
-func (d *directory) drop(e *dirent) {
-	if d.index != nil {
-		delete(d.index, e.name)
+// makeIndex makes the index anew, without the entries that are removed: else a name that is
+// replaced time and again would make each time take longer.
+func (d *directory) makeIndex() {
+	d.entries = slices.DeleteFunc(d.entries, func(e dirent) bool { return e.node == nil })
+	d.index, d.indexed = nil, 0
+	if len(d.entries) <= fewEntries {
+		return
 	}
+	d.index = make([]int32, 1<<bits.Len(uint(2*len(d.entries))))
+	for i := range d.entries {
+		d.enter(i)
+	}
+}
+
+// enter puts an entry into the index, which has room.
+func (d *directory) enter(entry int) {
+	mask := uint32(len(d.index) - 1)
+	i := d.entries[entry].hash & mask
+	for d.index[i] != 0 {
+		i = (i + 1) & mask
+	}
+	d.index[i] = int32(entry) + 1
+	d.indexed++
+}
+
+func (d *directory) drop(e *dirent) {
 	e.name, e.node = "", nil
 	d.live--
+}
+
+// nameChunk is how many bytes of names share one allocation.
+const nameChunk = 32 << 10
+
+// keep returns a copy of a name. Many lie in one string, which takes half of what a
+// string for each would.
+func (b *Builder) keep(name string) string {
+	if b.names.Cap()-b.names.Len() < len(name) {
+		b.names = new(strings.Builder)
+		b.names.Grow(max(nameChunk, len(name)))
+	}
+	at := b.names.Len()
+	b.names.WriteString(name) // does not move what is there: there is room
+	return b.names.String()[at:]
 }
 
 // newNode gives an inode; they come from larger pieces, which are kinder to the
@@ -182,7 +230,7 @@ func (b *Builder) put(d *directory, name string, n *node) error {
 	if e := d.find(name); e != nil {
 		b.remove(d, e)
 	}
-	d.add(name, n, b.layer)
+	d.add(b.keep(name), n, b.layer)
 	return nil
 }
 
@@ -204,7 +252,7 @@ func (b *Builder) release(n *node) {
 				b.release(below)
 			}
 		}
-		c.entries, c.index, c.live = nil, nil, 0
+		c.entries, c.index, c.indexed, c.live = nil, nil, 0, 0
 	}
 	if n.links--; n.links == 0 {
 		n.eachExtent(func(e disk.Extent) { b.space.give(span{e.Physical, e.Physical + uint64(e.Len)}) })
