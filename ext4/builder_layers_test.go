@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"banger/internal/base/testneed"
 )
 
 func TestLayers(t *testing.T) {
@@ -169,7 +171,7 @@ func TestHidingManyTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fsck(t, path)
+	testneed.Fsck(t, path)
 	if got, err := openImage(t, path).ReadDir("d/e"); err != nil || len(got) != n {
 		t.Errorf("%d entries, %v", len(got), err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"banger/ext4/internal/disk"
+	"banger/internal/base/testneed"
 )
 
 // entry is one entry of an archive; data is for regular files.
@@ -146,7 +147,7 @@ func shown(im *Image, name string) string {
 // kernel, whose view is compared with the reader's file by file.
 func checkImage(t *testing.T, path string, want map[string]string) {
 	t.Helper()
-	fsck(t, path)
+	testneed.Fsck(t, path)
 	im := openImage(t, path)
 	for name, w := range want {
 		if got := shown(im, name); got != w {
@@ -157,7 +158,7 @@ func checkImage(t *testing.T, path string, want map[string]string) {
 		return
 	}
 	ours := imageManifest(t, im, false)
-	mounted(t, path, "ro", func(root string) { kernelManifest(t, root).compare(t, ours) })
+	testneed.Mounted(t, path, "ro", func(root string) { kernelManifest(t, root).compare(t, ours) })
 }
 
 // both builds the packed and the writable image of some layers.
@@ -400,7 +401,7 @@ func TestSparse(t *testing.T) {
 	}
 	for _, format := range [][]string{{"--format=gnu"}, {"--format=posix", "--sparse-version=0.0"}, {"--format=posix", "--sparse-version=0.1"}, {"--format=posix", "--sparse-version=1.0"}} {
 		out := filepath.Join(t.TempDir(), "tar")
-		runTool(t, "tar", append(format, "-cSf", out, "-C", src, ".")...)
+		testneed.Run(t, "tar", append(format, "-cSf", out, "-C", src, ".")...)
 		data, err := os.ReadFile(out)
 		if err != nil {
 			t.Fatal(err)
@@ -409,7 +410,7 @@ func TestSparse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fsck(t, path)
+		testneed.Fsck(t, path)
 		if st, err := os.Stat(path); err != nil || st.Size() > 2<<20 {
 			t.Errorf("%v: %v, %v", format, st.Size(), err)
 		}
@@ -435,8 +436,8 @@ func TestFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(size, err)
 		}
-		fsck(t, path)
-		if got := runTool(t, "dumpe2fs", path); strings.Count(got, "ITABLE_ZEROED") != strings.Count(got, ": (Blocks ") {
+		testneed.Fsck(t, path)
+		if got := testneed.Run(t, "dumpe2fs", path); strings.Count(got, "ITABLE_ZEROED") != strings.Count(got, ": (Blocks ") {
 			t.Error("the guest would initialise inode tables")
 		}
 		if size == 8<<30 {
@@ -458,7 +459,7 @@ func TestLargest(t *testing.T) {
 	t.Parallel()
 	f, err := os.CreateTemp("/dev/shm", "ext4-largest")
 	if err != nil {
-		needMissing(t, "host", "no tmpfs at /dev/shm: "+err.Error())
+		testneed.Missing(t, testneed.Host, "no tmpfs at /dev/shm: %v", err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -469,7 +470,7 @@ func TestLargest(t *testing.T) {
 	if s := im.Stats(); s.Blocks != MaxSize/blockSize || s.Groups != 1<<19 {
 		t.Errorf("%+v", s)
 	}
-	head := runTool(t, "dumpe2fs", "-h", f.Name())
+	head := testneed.Run(t, "dumpe2fs", "-h", f.Name())
 	for _, want := range []string{"meta_bg", "64bit", "Block count:              17179869184"} {
 		if !strings.Contains(head, want) {
 			t.Errorf("no %q in\n%s", want, head)
@@ -489,7 +490,7 @@ func TestManySubdirs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fsck(t, path)
+	testneed.Fsck(t, path)
 	im := openImage(t, path)
 	if got := shown(im, "d/69999"); got != dirDefault {
 		t.Error(got)
@@ -506,14 +507,14 @@ func TestManyFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fsck(t, path)
-	if got := runTool(t, "debugfs", "-R", "htree /d", path); !strings.Contains(got, "Indirect levels: 1") {
+	testneed.Fsck(t, path)
+	if got := testneed.Run(t, "debugfs", "-R", "htree /d", path); !strings.Contains(got, "Indirect levels: 1") {
 		t.Errorf("the directory has no index of two levels:\n%.500s", got)
 	}
 	if st, err := os.Stat(path); err != nil || st.Size() > 70<<20 {
 		t.Errorf("the image has %d bytes, %v", st.Size(), err)
 	}
-	mounted(t, path, "ro", func(root string) {
+	testneed.Mounted(t, path, "ro", func(root string) {
 		for i := 0; i < 200_000; i += 997 {
 			if _, err := os.Lstat(filepath.Join(root, fmt.Sprintf("d/a-file-with-a-longer-name-%06d", i))); err != nil {
 				t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banger/ext4/internal/disk"
+	"banger/internal/base/testneed"
 )
 
 // complains says whether e2fsck -fn finds anything in an image. Its exit status is not
@@ -21,7 +22,7 @@ func complains(t testing.TB, path string) (bool, string) {
 	// Of two images with their tables far out it does not come to an end: it complains.
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, needTool(t, "e2fsck"), "-fn", path).CombinedOutput()
+	out, err := exec.CommandContext(ctx, testneed.Tool(t, "e2fsck", "e2fsprogs"), "-fn", path).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -35,17 +36,17 @@ func complains(t testing.TB, path string) (bool, string) {
 // keeps while it is mounted, do not count.
 func complainsReplayed(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	replay, _ := exec.Command(needTool(t, "e2fsck"), "-y", "-E", "journal_only", path).CombinedOutput()
+	replay, _ := testneed.Status(t, "e2fsck", "-y", "-E", "journal_only", path)
 	damaged, out := complains(t, path)
-	if regexp.MustCompile(`corrupt|checksum error|Invalid argument|\? yes`).Match(replay) {
-		return true, string(replay)
+	if regexp.MustCompile(`corrupt|checksum error|Invalid argument|\? yes`).MatchString(replay) {
+		return true, replay
 	}
 	if !damaged {
 		return false, out
 	}
 	rest := regexp.MustCompile(`Free (blocks|inodes) count wrong \(.*\nFix\? no`).ReplaceAllString(out, "")
 	// Without such a remark it was not the counts that e2fsck stumbled over.
-	return rest == out || strings.Contains(rest, "? no"), string(replay) + out
+	return rest == out || strings.Contains(rest, "? no"), replay + out
 }
 
 // checkBytes checks an image in memory, in bounded time.
@@ -76,8 +77,8 @@ func TestCheckAgreesOnCorpus(t *testing.T) {
 	agreed := 0
 	corpusImages(t, "*", func(t *testing.T, from string, image []byte) {
 		name := t.Name()[strings.LastIndexByte(t.Name(), '/')+1:]
-		path := filepath.Join(fastDir(t), "image")
-		runTool(t, "cp", "--sparse=always", from, path)
+		path := filepath.Join(testneed.Memory(t), "image")
+		testneed.Run(t, "cp", "--sparse=always", from, path)
 		r, err := checkBytes(t, image)
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)

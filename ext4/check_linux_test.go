@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // checkClean wants us to find nothing where e2fsck finds nothing.
@@ -48,13 +50,13 @@ func TestCheckWhatTheKernelWrote(t *testing.T) {
 			}
 			path := newImage(t, kind.size, options...)
 			if len(options) < len(kind.options) {
-				runTool(t, "tune2fs", "-E", kind.options[hash+1], path)
+				testneed.Run(t, "tune2fs", "-E", kind.options[hash+1], path)
 			}
 			checkClean(t, path)
 			if slices.Contains([]string{"64k", "casefold", "quota-project"}, kind.name) || t.Failed() {
 				return // not every kernel can mount these
 			}
-			mounted(t, path, "", func(root string) {
+			testneed.Mounted(t, path, "", func(root string) {
 				if kind.name != "last-group-short" {
 					populate(t, root, kind.name)
 				}

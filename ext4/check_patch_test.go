@@ -2,9 +2,6 @@ package ext4
 
 import (
 	"bytes"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,25 +125,4 @@ func (p *patchedImage) bitmapSum() {
 	p.must(err)
 	d.BlockBitmapCsum++
 	p.v.sb.EncodeGroup(0, &d, p.block(p.v.sb.GDTBlock(0)))
-}
-
-// runDebugfs runs commands of debugfs that change an image.
-func runDebugfs(t testing.TB, path string, commands ...string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "commands")
-	if err := os.WriteFile(file, []byte(strings.Join(commands, "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := runTool(t, "debugfs", "-w", "-f", file, path)
-	for line := range strings.Lines(out) {
-		if !strings.HasPrefix(line, "debugfs") && strings.TrimSpace(line) != "" {
-			t.Log(line)
-		}
-	}
-}
-
-// runStatus runs a program that may fail.
-func runStatus(t testing.TB, name string, args ...string) (string, error) {
-	out, err := exec.Command(needTool(t, name), args...).CombinedOutput()
-	return string(out), err
 }

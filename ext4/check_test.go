@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"banger/ext4/internal/disk"
+	"banger/internal/base/testneed"
 )
 
 // An image of our own has no problem, whatever its size.
 func TestCheckWhatWeMade(t *testing.T) {
 	for _, size := range []int64{MinSize, 8 << 20, 100<<20 + 12345, 129 << 20, 1 << 30, 9 << 30, 300 << 30} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			path := filepath.Join(fastDir(t), "image")
+			path := filepath.Join(testneed.Memory(t), "image")
 			f, err := os.Create(path)
 			if err != nil {
 				t.Fatal(err)
@@ -67,7 +68,7 @@ func manyFiles(t testing.TB, size int64, files int) string {
 		w.Write(make([]byte, h.Size))
 	}
 	w.Close()
-	path := filepath.Join(fastDir(t), "image")
+	path := filepath.Join(testneed.Memory(t), "image")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
@@ -116,11 +117,11 @@ func imageToDamage(t testing.TB) []byte {
 	}
 	must(big.Close())
 	path := newImage(t, "16M", "-t", "ext4", "-b", "1024", "-N", "1024", "-d", root)
-	runTool(t, "debugfs", "-w", "-R", "ea_set /x user.one "+strings.Repeat("1", 300), path)
-	runTool(t, "debugfs", "-w", "-R", "ea_set /y user.two "+strings.Repeat("2", 300), path)
+	testneed.Run(t, "debugfs", "-w", "-R", "ea_set /x user.one "+strings.Repeat("1", 300), path)
+	testneed.Run(t, "debugfs", "-w", "-R", "ea_set /y user.two "+strings.Repeat("2", 300), path)
 	// e2fsck gives the large directory an index; its status says that it did.
-	runDebugfs(t, path, "mknod fifo p")
-	out, _ := runStatus(t, "e2fsck", "-fyD", path)
+	testneed.Debugfs(t, path, "mknod fifo p")
+	out, _ := testneed.Status(t, "e2fsck", "-fyD", path)
 	b, err := os.ReadFile(path)
 	must(err)
 	if damaged, _ := complains(t, path); damaged {
@@ -237,7 +238,7 @@ func damages() []damage {
 func TestCheckFindsDamage(t *testing.T) {
 	t.Parallel()
 	image := imageToDamage(t)
-	path := filepath.Join(fastDir(t), "image")
+	path := filepath.Join(testneed.Memory(t), "image")
 	for _, d := range damages() {
 		t.Run(d.name, func(t *testing.T) {
 			v := patchImage(t, slices.Clone(image))
@@ -255,7 +256,7 @@ func TestCheckFindsDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d.debugfs != nil {
-				runDebugfs(t, path, d.debugfs...)
+				t.Log(testneed.Debugfs(t, path, d.debugfs...))
 			}
 			if damaged, out := complains(t, path); !damaged && !d.alone {
 				t.Errorf("e2fsck finds nothing: %s", out)

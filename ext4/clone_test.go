@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 var cloneUUID = [16]byte{0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0x4d, 0xef, 0x81, 2, 3, 4, 5, 6, 7, 8}
@@ -22,7 +24,7 @@ func backupsOf(t *testing.T, path string) (list []map[string]string) {
 		if g > 0 {
 			args = []string{"-h", "-o", "superblock=" + fmt.Sprint(sb.GroupStart(g)), "-o", "blocksize=" + fmt.Sprint(sb.BlockSize()), path}
 		}
-		for _, line := range strings.Split(runTool(t, "dumpe2fs", args...), "\n") {
+		for _, line := range strings.Split(testneed.Run(t, "dumpe2fs", args...), "\n") {
 			k, v, _ := strings.Cut(line, ":")
 			m[k] = strings.TrimSpace(v)
 		}
@@ -82,27 +84,27 @@ func TestSetUUIDAndLabel(t *testing.T) {
 // nobody minds that the journal has the old UUID.
 func TestCloneIsMounted(t *testing.T) {
 	t.Parallel()
-	needLoop(t)
+	testneed.Loop(t)
 	path := filepath.Join(t.TempDir(), "image")
 	f, err := os.Create(path)
 	must(t, err)
 	must(t, Format(f, &Options{Size: 64 << 20, UUID: [16]byte{1, 2, 3}}))
 	f.Close()
 	plantFiles(t, path)
-	clone, crashed := copyOf(t, path), filepath.Join(t.TempDir(), "crashed")
+	clone, crashed := testneed.Copy(t, path), filepath.Join(t.TempDir(), "crashed")
 	must(t, resized(t, clone, func(f *os.File) error { return SetUUID(f, cloneUUID) }))
-	mounted(t, path, "", func(string) {
-		mounted(t, clone, "", func(root string) {
+	testneed.Mounted(t, path, "", func(string) {
+		testneed.Mounted(t, clone, "", func(root string) {
 			must(t, os.WriteFile(filepath.Join(root, "written"), pattern(2, 100_000), 0o600))
-			runTool(t, "sync", "-f", root)
-			runTool(t, "cp", "--sparse=always", clone, crashed)
+			testneed.Run(t, "sync", "-f", root)
+			testneed.Run(t, "cp", "--sparse=always", clone, crashed)
 		})
 	})
 	quiet(t, clone)
-	ours := copyOf(t, crashed)
+	ours := testneed.Copy(t, crashed)
 	session(t, ours, func(x *Tx) { must(t, x.Chmod("/written", 0o640)) })
 	quiet(t, ours)
-	mounted(t, crashed, "", func(root string) {
+	testneed.Mounted(t, crashed, "", func(root string) {
 		if b, err := os.ReadFile(filepath.Join(root, "written")); err != nil || len(b) != 100_000 {
 			t.Error(err, len(b))
 		}

@@ -13,12 +13,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 // corpus returns a folder with the images of e2fsprogs' tests, a file each: made
@@ -40,14 +41,14 @@ func corpus(t testing.TB) string {
 		if _, err := os.Stat(corpusDir); err == nil {
 			return
 		}
-		if !slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "tools") {
+		if !testneed.Required(testneed.Tools) {
 			corpusErr = errors.New("the images of e2fsprogs are fetched only if BANGER_TEST_REQUIRE has \"tools\"")
 			return
 		}
 		corpusErr = fetchCorpus(corpusDir)
 	})
 	if corpusErr != nil {
-		needMissing(t, "tools", corpusErr.Error())
+		testneed.Missing(t, testneed.Tools, "%v", corpusErr)
 	}
 	return corpusDir
 }
@@ -167,6 +168,7 @@ func corpusImages(t *testing.T, pattern string, f func(t *testing.T, path string
 		t.Fatalf("no images in %s: %v", corpus(t), err)
 	}
 	if pattern == "*" {
+		files = sampled(t, files)
 		t.Logf("%d images", len(files))
 	}
 	for _, path := range files {
@@ -282,9 +284,9 @@ func checkUsage(t testing.TB, image []byte) usage {
 	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := cpuTime()
+	start := testneed.CPUTime()
 	u := readAll(image)
-	took := cpuTime() - start
+	took := testneed.CPUTime() - start
 	runtime.ReadMemStats(&after)
 	// Each file is some ten operations.
 	if limit := time.Second + time.Duration(u.files)*20*time.Microsecond; took > limit && !raceEnabled {
@@ -319,7 +321,6 @@ func TestCorpusIsReadOrRefused(t *testing.T) {
 
 // A dirty journal is read over as e2fsck replays it, block for block.
 func TestCorpusJournals(t *testing.T) {
-	e2fsck := needTool(t, "e2fsck")
 	compared := 0
 	corpusImages(t, "j_*", func(t *testing.T, from string, image []byte) {
 		v, err := openVolume(bytes.NewReader(image), int64(len(image)))
@@ -329,10 +330,10 @@ func TestCorpusJournals(t *testing.T) {
 		if v.journal == nil {
 			t.Skip("there is nothing to replay")
 		}
-		path := filepath.Join(fastDir(t), "image")
-		runTool(t, "cp", "--sparse=always", from, path)
-		out, err := exec.Command(e2fsck, "-y", "-E", "journal_only", path).CombinedOutput()
-		t.Logf("e2fsck: %v\n%s", err, out)
+		path := filepath.Join(testneed.Memory(t), "image")
+		testneed.Run(t, "cp", "--sparse=always", from, path)
+		out, status := testneed.Status(t, "e2fsck", "-y", "-E", "journal_only", path)
+		t.Logf("e2fsck: %d\n%s", status, out)
 		compared++
 		compareReplayed(t, v, mapped(t, path))
 	})

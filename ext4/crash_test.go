@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 // recorder is an image in memory that keeps what was written to it, in order.
@@ -174,7 +176,7 @@ func crashSession(t *testing.T, image []byte, f func(x *Tx) error) {
 	if old.diff(fresh) == "" {
 		t.Fatal("the session changes nothing")
 	}
-	j := &crashJudge{t: t, old: old, fresh: fresh, path: filepath.Join(fastDir(t), "image")}
+	j := &crashJudge{t: t, old: old, fresh: fresh, path: filepath.Join(testneed.Memory(t), "image")}
 	rng := rand.New(rand.NewPCG(1, 2))
 	base := newPatched(image) // what is durable for sure
 	now := newPatched(image)
@@ -256,7 +258,7 @@ func (j *crashJudge) judge(b *patched, what string, last bool) {
 		quiet(j.t, j.path)
 	}
 	if j.fscks%2 == 0 {
-		runTool(j.t, "e2fsck", "-fy", "-E", "journal_only", j.path)
+		testneed.Run(j.t, "e2fsck", "-fy", "-E", "journal_only", j.path)
 	} else {
 		begin(j.t, j.path).Close()
 	}

@@ -10,14 +10,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // inUse mounts an image, lets f work on it, and returns a copy of the image taken while it
 // is still mounted, as if the machine had been killed.
 func inUse(t *testing.T, image, options string, f func(root string), after func()) (copied string, want treeLines) {
 	t.Helper()
-	copied = filepath.Join(fastDir(t), "copy")
-	mounted(t, image, options, func(root string) {
+	copied = filepath.Join(testneed.Memory(t), "copy")
+	testneed.Mounted(t, image, options, func(root string) {
 		f(root)
 		d, err := os.Open(root)
 		must(t, err)
@@ -43,7 +45,7 @@ func inUse(t *testing.T, image, options string, f func(root string), after func(
 // TestEditDirty edits images of machines that were killed: the journal is to be replayed,
 // and there are files that were deleted while they were open.
 func TestEditDirty(t *testing.T) {
-	needLoop(t)
+	testneed.Loop(t)
 	for _, args := range []string{"-t ext4 -b 4096", "-t ext4 -b 1024 -O orphan_file", "-t ext3 -b 1024", "-t ext4 -b 4096 -O inline_data", "-t ext4 -b 4096 -O fast_commit"} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
@@ -91,7 +93,7 @@ func TestEditDirty(t *testing.T) {
 			f, im := opened(t, edited)
 			lines := mustManifest(t, im)
 			f.Close()
-			mounted(t, edited, "acl,user_xattr", func(root string) {
+			testneed.Mounted(t, edited, "acl,user_xattr", func(root string) {
 				kernel := kernelLines(t, root)
 				for p := range lines {
 					if strings.HasPrefix(p, "lost+found") {
@@ -115,9 +117,9 @@ func TestEditDirty(t *testing.T) {
 // TestEditKernelForms edits what only the kernel makes: inline directories, attribute
 // blocks that files share, unwritten extents, ACLs.
 func TestEditKernelForms(t *testing.T) {
-	needLoop(t)
+	testneed.Loop(t)
 	image := mkfsImage(t, "-t ext4 -b 4096 -O inline_data", 64)
-	mounted(t, image, "acl,user_xattr", func(root string) {
+	testneed.Mounted(t, image, "acl,user_xattr", func(root string) {
 		at := func(s string) string { return filepath.Join(root, s) }
 		for _, d := range []string{"inline/deep", "gone/deep", "renamed"} {
 			must(t, os.MkdirAll(at(d), 0o755))
@@ -190,7 +192,7 @@ func TestEditKernelForms(t *testing.T) {
 			delete(lines, p)
 		}
 	}
-	mounted(t, image, "acl,user_xattr", func(root string) {
+	testneed.Mounted(t, image, "acl,user_xattr", func(root string) {
 		if out, err := exec.Command("chmod", "0615", filepath.Join(root, "acl2")).CombinedOutput(); err != nil {
 			t.Fatalf("%s", out)
 		}

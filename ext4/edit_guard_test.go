@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 func isFeature(name string) func(error) bool {
@@ -297,8 +299,8 @@ func TestOrphanCut(t *testing.T) {
 		info, err := x.Stat("/cut")
 		must(t, err)
 		x.Close()
-		runTool(t, "debugfs", "-w", "-R", fmt.Sprintf("ssv last_orphan %d", info.Sys().(*Stat).Ino), path)
-		runTool(t, "debugfs", "-w", "-R", "sif /cut size 10001", path)
+		testneed.Run(t, "debugfs", "-w", "-R", fmt.Sprintf("ssv last_orphan %d", info.Sys().(*Stat).Ino), path)
+		testneed.Run(t, "debugfs", "-w", "-R", "sif /cut size 10001", path)
 		session(t, path, func(x *Tx) {
 			b, err := x.ReadFile("/cut")
 			if err != nil || !bytes.Equal(b, pattern(1, 100_000)[:10001]) {

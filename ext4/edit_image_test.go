@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 // editImages are file systems as mke2fs makes them, one for each form that metadata
@@ -37,7 +38,7 @@ var editImages = []struct {
 // mkfsImage makes an image; the result is its path.
 func mkfsImage(t testing.TB, args string, mib int) string {
 	t.Helper()
-	path := filepath.Join(fastDir(t), "image")
+	path := filepath.Join(testneed.Memory(t), "image")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,7 @@ func mkfsImage(t testing.TB, args string, mib int) string {
 	}
 	f.Close()
 	list := append([]string{"-q", "-F", "-E", "nodiscard"}, strings.Fields(args)...)
-	runTool(t, "mke2fs", append(list, path)...)
+	testneed.Run(t, "mke2fs", append(list, path)...)
 	return path
 }
 
@@ -91,18 +92,13 @@ var fsckLine = regexp.MustCompile(`^(|e2fsck .*|Pass \d.*|.*: \d+/\d+ files .*)$
 // quiet demands that e2fsck -fn finds nothing and says nothing.
 func quiet(t testing.TB, path string) {
 	t.Helper()
-	out, err := exec.Command(needTool(t, "e2fsck"), "-fn", path).CombinedOutput()
-	if err != nil {
-		t.Fatalf("e2fsck -fn: %v\n%s", err, tailOf(out))
-	}
-	for _, line := range strings.Split(string(out), "\n") {
+	out := testneed.Run(t, "e2fsck", "-fn", path)
+	for _, line := range strings.Split(out, "\n") {
 		if !fsckLine.MatchString(line) {
-			t.Fatalf("e2fsck -fn remarks:\n%s", tailOf(out))
+			t.Fatalf("e2fsck -fn remarks:\n%s", out)
 		}
 	}
 }
-
-func tailOf(b []byte) []byte { return b[:min(len(b), 4000)] }
 
 // pattern is n bytes that are not the same in two blocks.
 func pattern(seed, n int) []byte {
@@ -250,10 +246,10 @@ func TestEditSteps(t *testing.T) {
 // to make anew.
 func quietAfter(t testing.TB, path string) {
 	t.Helper()
-	out, _ := exec.Command(needTool(t, "e2fsck"), "-fn", path).CombinedOutput()
-	for _, line := range strings.Split(string(out), "\n") {
+	out, _ := testneed.Status(t, "e2fsck", "-fn", path)
+	for _, line := range strings.Split(out, "\n") {
 		if !fsckLine.MatchString(line) && !strings.Contains(line, "lost+found not found") && !strings.HasPrefix(line, path+": ***") {
-			t.Fatalf("e2fsck -fn remarks:\n%s", tailOf(out))
+			t.Fatalf("e2fsck -fn remarks:\n%s", out)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 // kernel makes steps on an image that is mounted; without the right to do so it
@@ -28,19 +30,10 @@ func newKernel(t *testing.T, args string, mib int) *kernel {
 		k.m = newModel() // the page size bounds what can be mounted
 		return k
 	}
-	needLoop(t)
-	image := mkfsImage(t, args, mib)
-	k.root = t.TempDir()
-	runTool(t, "mount", "-t", "ext4", "-o", "loop,acl,user_xattr", image, k.root)
+	k.root, _ = testneed.Mount(t, mkfsImage(t, args, mib), "acl,user_xattr")
 	os.Remove(filepath.Join(k.root, "lost+found"))
 	os.Chmod(k.root, 0o755)
 	return k
-}
-
-func (k *kernel) close() {
-	if k.root != "" {
-		exec.Command("umount", k.root).Run()
-	}
 }
 
 func (k *kernel) step(s editStep) error {
@@ -175,7 +168,7 @@ func (k *kernel) compare(t *testing.T, image string, m *model, want treeLines) {
 	if d := m.unstamped(kernelLines(t, k.root)).diff(want); d != "" {
 		t.Fatalf("the kernel's own result: %s", d)
 	}
-	mounted(t, image, "acl,user_xattr", func(root string) {
+	testneed.Mounted(t, image, "acl,user_xattr", func(root string) {
 		if d := m.unstamped(kernelLines(t, root)).diff(want); d != "" {
 			t.Fatalf("the kernel's view of our result: %s", d)
 		}

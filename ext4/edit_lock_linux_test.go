@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 // TestLock: two sessions on one image exclude each other, and so do locks of the kind
@@ -78,7 +80,7 @@ func TestKill(t *testing.T) {
 		cmd.Wait()
 		switch round % 3 {
 		case 1:
-			runTool(t, "e2fsck", "-fy", "-E", "journal_only", path)
+			testneed.Run(t, "e2fsck", "-fy", "-E", "journal_only", path)
 			quiet(t, path)
 		case 2:
 			session(t, path, func(x *Tx) { must(t, x.Mkdir("/", Attr{Mode: 0o755})) })

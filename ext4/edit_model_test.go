@@ -425,7 +425,6 @@ func TestEditModel(t *testing.T) {
 			p := mkfsImage(t, im.args, im.mib)
 			session(t, p, func(x *Tx) { must(t, x.RemoveAll("/lost+found")); must(t, x.Mkdir("/", Attr{Mode: 0o755})) })
 			kernel := newKernel(t, im.args, im.mib)
-			defer kernel.close()
 			m := newModel()
 			seed := uint64(7)
 			if n, err := strconv.ParseUint(os.Getenv("BANGER_EXT4_SEED"), 10, 64); err == nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // Inodes of values that the kernel has files share, and whole blocks of attributes with such
@@ -14,7 +16,7 @@ func TestEAInodeOfTheKernel(t *testing.T) {
 	path := mkfsImage(t, "-t ext4 -b 4096 -O ea_inode", 64)
 	values := map[string][]byte{"a": pattern(1, 10_000), "b": pattern(1, 10_000), "c": pattern(2, 60_000)}
 	small := pattern(5, 1500) // does not fit into an inode: d, e and f share a block
-	mounted(t, path, "user_xattr", func(root string) {
+	testneed.Mounted(t, path, "user_xattr", func(root string) {
 		for name, v := range values {
 			f := filepath.Join(root, name)
 			must(t, os.WriteFile(f, []byte(name), 0o644))
@@ -60,7 +62,7 @@ func TestEAInodeOfTheKernel(t *testing.T) {
 	}
 	got := mustManifest(t, openImage(t, path))
 	delete(got, "lost+found")
-	mounted(t, path, "user_xattr", func(root string) {
+	testneed.Mounted(t, path, "user_xattr", func(root string) {
 		if d := got.diff(kernelLines(t, root)); d != "" {
 			t.Errorf("our reader and the kernel differ: %s", d)
 		}

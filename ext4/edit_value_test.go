@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // valueInodes counts the inodes that hold values.
@@ -34,10 +35,10 @@ func eaImage(t testing.TB, args string, files int) string {
 	value := t.TempDir() + "/value"
 	for i := range files {
 		must(t, os.WriteFile(value, pattern(i, 3000), 0o600))
-		runTool(t, "debugfs", "-w", "-R", fmt.Sprintf("ea_set -f %s /f%d user.large", value, i), path)
+		testneed.Run(t, "debugfs", "-w", "-R", fmt.Sprintf("ea_set -f %s /f%d user.large", value, i), path)
 	}
 	// debugfs does not count their blocks.
-	exec.Command(needTool(t, "e2fsck"), "-fy", path).Run()
+	testneed.Status(t, "e2fsck", "-fy", path)
 	quiet(t, path)
 	if n := valueInodes(t, path); n != files {
 		t.Fatalf("%d inodes of values", n)
@@ -161,7 +162,7 @@ func TestEAInodeWithAName(t *testing.T) {
 	v := openImage(t, path).v
 	for ino := v.sb.FirstIno; ino <= v.sb.InodesCount; ino++ {
 		if i, _, err := v.inode(ino); err == nil && i.Flags&0x200000 != 0 {
-			runTool(t, "debugfs", "-w", "-R", fmt.Sprintf("ln <%d> /named", ino), path)
+			testneed.Run(t, "debugfs", "-w", "-R", fmt.Sprintf("ln <%d> /named", ino), path)
 		}
 	}
 	x := begin(t, path)

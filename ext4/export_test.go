@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"banger/ext4/internal/disk"
 	"banger/ext4/internal/tarfile"
 	"banger/ext4/internal/xattr"
+	"banger/internal/base/testneed"
 )
 
 // The records of a header are what a reader of package archive/tar makes of them.
@@ -87,7 +87,7 @@ func TestExportIsTheTree(t *testing.T) {
 	for _, kind := range []string{"ext4-4k", "inline", "ext2-1k", "ea_inode"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			needLoop(t)
+			testneed.Loop(t)
 			var options []string
 			for _, k := range readerImages {
 				if k.name == kind {
@@ -95,9 +95,9 @@ func TestExportIsTheTree(t *testing.T) {
 				}
 			}
 			path := newImage(t, "64M", options...)
-			archive := filepath.Join(fastDir(t), "tar")
+			archive := filepath.Join(testneed.Memory(t), "tar")
 			var want manifest
-			mounted(t, path, "noatime", func(root string) {
+			testneed.Mounted(t, path, "noatime", func(root string) {
 				populate(t, root, kind)
 				want = exported(kernelManifest(t, root))
 			})
@@ -114,11 +114,11 @@ func TestExportIsTheTree(t *testing.T) {
 			t.Run("archive/tar", func(t *testing.T) { goTarReads(t, archive, len(want)) })
 			t.Run("GNU tar", func(t *testing.T) {
 				path := newImage(t, "96M", options...)
-				mounted(t, path, "noatime", func(root string) {
+				testneed.Mounted(t, path, "noatime", func(root string) {
 					// Warnings are of names as archive/tar would complain of, too.
-					out, err := exec.Command(needTool(t, "tar"), "--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "-C", root, "-xf", archive).CombinedOutput()
-					if err != nil {
-						t.Errorf("tar: %v\n%s", err, out)
+					out, status := testneed.Status(t, "tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "-C", root, "-xf", archive)
+					if status != 0 {
+						t.Errorf("tar: exit status %d\n%s", status, out)
 					} else if len(out) > 0 {
 						t.Logf("tar: %s", out)
 					}

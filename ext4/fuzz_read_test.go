@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // fuzzImages are small images of several kinds, compressed, in testdata/images.
@@ -108,7 +109,7 @@ func TestMakeFuzzImages(t *testing.T) {
 	if os.Getenv("BANGER_MAKE_IMAGES") == "" {
 		t.Skip("runs only with BANGER_MAKE_IMAGES")
 	}
-	source := filepath.Join(fastDir(t), "source")
+	source := filepath.Join(testneed.Memory(t), "source")
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -148,8 +149,8 @@ func TestMakeFuzzImages(t *testing.T) {
 			must(syscall.Setxattr(at("xattrs"), "user.large", bytes.Repeat([]byte("large"), 600), 0))
 		}
 		path := newImage(t, "400K", append([]string{"-d", source, "-N", "100"}, kind.options...)...)
-		exec.Command(needTool(t, "e2fsck"), "-fyD", path).Run() // makes indexes
-		fsck(t, path)
+		testneed.Status(t, "e2fsck", "-fyD", path) // makes indexes
+		testneed.Fsck(t, path)
 		b, err := os.ReadFile(path)
 		must(err)
 		var z bytes.Buffer

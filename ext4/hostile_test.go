@@ -9,17 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // crafted makes an image by commands of debugfs.
 func crafted(t testing.TB, commands string, options ...string) []byte {
 	t.Helper()
 	path := newImage(t, "2M", append([]string{"-t", "ext4", "-b", "1024", "-O", "^has_journal,^resize_inode"}, options...)...)
-	file := filepath.Join(fastDir(t), "commands")
-	if err := os.WriteFile(file, []byte(commands), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := runTool(t, "debugfs", "-w", "-f", file, path)
+	out := testneed.Debugfs(t, path, commands)
 	for line := range strings.SplitSeq(out, "\n") {
 		if line != "" && !strings.HasPrefix(line, "debugfs") && !strings.HasPrefix(line, "Allocated inode") {
 			t.Log("debugfs: ", line)
@@ -105,7 +103,7 @@ func TestDirectoriesInCircles(t *testing.T) {
 
 // Files whose inodes lie give errors, or what is there, and no hang.
 func TestFilesThatLie(t *testing.T) {
-	source := filepath.Join(fastDir(t), "f")
+	source := filepath.Join(testneed.Memory(t), "f")
 	if err := os.WriteFile(source, noise(20000), 0o600); err != nil {
 		t.Fatal(err)
 	}

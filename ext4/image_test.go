@@ -6,27 +6,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // newImage makes an empty image with mke2fs; size is like "64M", options are its
 // own.
 func newImage(t testing.TB, size string, options ...string) string {
 	t.Helper()
-	path := filepath.Join(fastDir(t), "image")
+	path := filepath.Join(testneed.Memory(t), "image")
 	args := append([]string{"-q", "-F", "-E", "root_owner=0:0,lazy_itable_init=1", "-U", "a0b1c2d3-0000-4000-8000-000000000001"}, options...)
-	runTool(t, "mke2fs", append(args, path, size)...)
+	testneed.Run(t, "mke2fs", append(args, path, size)...)
 	return path
-}
-
-// fastDir is a folder for images, in memory where that can be had.
-func fastDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "ext4-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // openImage opens an image for the time of a test.

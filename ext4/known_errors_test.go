@@ -4,9 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // An image of which the kernel noted that it is not in order is a problem to Check and
@@ -35,8 +36,8 @@ func TestKnownErrors(t *testing.T) {
 		if _, err := Edit(w, int64(len(b)), nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "run e2fsck -f") || len(w.writes) > 0 {
 			t.Errorf("%s: %v", name, err)
 		}
-		out, err := exec.Command(needTool(t, "e2fsck"), "-fy", path).CombinedOutput()
-		t.Logf("%s: %v\n%s", name, err, out)
+		out, status := testneed.Status(t, "e2fsck", "-fy", path)
+		t.Logf("%s: %d\n%s", name, status, out)
 		checkClean(t, path)
 		must(t, begin(t, path).Close())
 	}

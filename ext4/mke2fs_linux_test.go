@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // What the kernel here cannot mount is filled by mke2fs itself, which copies
@@ -13,7 +15,7 @@ func TestReadWhatMke2fsWrote(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("making devices needs root")
 	}
-	source := filepath.Join(fastDir(t), "source")
+	source := filepath.Join(testneed.Memory(t), "source")
 	if err := os.Mkdir(source, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +47,11 @@ func TestReadWhatMke2fsWrote(t *testing.T) {
 			if kind.name == "casefold" {
 				// Directories found through folded hashes: only the flag matters.
 				for _, dir := range []string{"names", "dirs"} {
-					runTool(t, "debugfs", "-w", "-R", "sif "+dir+" flags 0x40080000", path)
+					testneed.Run(t, "debugfs", "-w", "-R", "sif "+dir+" flags 0x40080000", path)
 				}
 			}
 			if kind.name != "casefold" && kind.name != "quota-project" { // mke2fs does not count what it copies
-				fsck(t, path)
+				testneed.Fsck(t, path)
 			}
 			want.compare(t, comparable(imageManifest(t, openImage(t, path), false)))
 		})

@@ -2,9 +2,10 @@ package ext4
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // A file system that is copied while it is mounted, as after a crash, is read as
@@ -18,16 +19,16 @@ func TestReadDirtyJournal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			needLoop(t)
+			testneed.Loop(t)
 			path := newImage(t, "64M", options...)
 			mount := "noatime"
 			if name == "journalled" {
 				mount += ",data=journal"
 			}
-			copied := filepath.Join(fastDir(t), "copied")
-			mounted(t, path, mount, func(root string) {
+			copied := filepath.Join(testneed.Memory(t), "copied")
+			testneed.Mounted(t, path, mount, func(root string) {
 				populate(t, root, name)
-				runTool(t, "sync", "-f", root)
+				testneed.Run(t, "sync", "-f", root)
 				for _, dir := range []string{"dirs", "many"} {
 					if err := os.RemoveAll(filepath.Join(root, dir)); err != nil {
 						t.Fatal(err)
@@ -36,8 +37,8 @@ func TestReadDirtyJournal(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(root, "late"), noise(100000), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				runTool(t, "sync", filepath.Join(root, "late")) // into the journal, not into place
-				runTool(t, "cp", "--sparse=always", path, copied)
+				testneed.Run(t, "sync", filepath.Join(root, "late")) // into the journal, not into place
+				testneed.Run(t, "cp", "--sparse=always", path, copied)
 			})
 			im := openImage(t, copied)
 			if im.v.journal == nil {
@@ -50,16 +51,14 @@ func TestReadDirtyJournal(t *testing.T) {
 			got := imageManifest(t, im, false)
 
 			replayed := copied + "-replayed"
-			runTool(t, "cp", "--sparse=always", copied, replayed)
-			if out, err := exec.Command(needTool(t, "e2fsck"), "-y", "-E", "journal_only", replayed).CombinedOutput(); err != nil {
-				t.Fatalf("e2fsck: %v\n%s", err, out)
-			}
+			testneed.Run(t, "cp", "--sparse=always", copied, replayed)
+			testneed.Run(t, "e2fsck", "-y", "-E", "journal_only", replayed)
 			b, err := os.ReadFile(replayed)
 			if err != nil {
 				t.Fatal(err)
 			}
 			compareReplayed(t, im.v, b)
-			mounted(t, copied, "noatime", func(root string) { kernelManifest(t, root).compare(t, got) })
+			testneed.Mounted(t, copied, "noatime", func(root string) { kernelManifest(t, root).compare(t, got) })
 		})
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // A replay leaves the image of a machine that was killed as the kernel's mount and unmount
 // leave it, with files that were deleted while they were open.
 func TestReplayIsTheKernels(t *testing.T) {
-	needLoop(t)
+	testneed.Loop(t)
 	for _, args := range []string{"-t ext4 -b 4096", "-t ext4 -b 1024 -O orphan_file", "-t ext3 -b 1024", "-t ext4 -b 1024 -O ea_inode"} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
@@ -33,8 +35,8 @@ func TestReplayIsTheKernels(t *testing.T) {
 			if v := openImage(t, ours).v; v.journal == nil {
 				t.Fatal("there is nothing to replay")
 			}
-			kernels := copyOf(t, ours)
-			mounted(t, kernels, "", func(string) {})
+			kernels := testneed.Copy(t, ours)
+			testneed.Mounted(t, kernels, "", func(string) {})
 			quiet(t, kernels)
 			must(t, begin(t, ours).Close())
 			quiet(t, ours)

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"banger/ext4/internal/disk"
 	"banger/ext4/internal/jbd2"
+	"banger/internal/base/testneed"
 )
 
 // staleImage makes an image as a kernel leaves it that was killed: a transaction is in
@@ -113,7 +113,7 @@ func TestCrashReplay(t *testing.T) {
 			t.Fatalf("state %d: %v", i, err)
 		} else if v.journal == nil {
 			emptied++
-			runTool(t, "e2fsck", "-fy", "-E", "journal_only", path) // which does not count
+			testneed.Run(t, "e2fsck", "-fy", "-E", "journal_only", path) // which does not count
 			quiet(t, path)
 			must(t, os.WriteFile(path, b, 0o600))
 		}
@@ -208,8 +208,8 @@ func TestReplayOfManyOrphans(t *testing.T) {
 		t.Error(err)
 	}
 	// With status 1: e2fsck has freed them.
-	if out, err := exec.Command(needTool(t, "e2fsck"), "-p", path).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("orphaned")) {
-		t.Errorf("%v\n%s", err, out)
+	if out, status := testneed.Status(t, "e2fsck", "-p", path); status != 0 && !strings.Contains(out, "orphaned") {
+		t.Errorf("exit status %d\n%s", status, out)
 	}
 	quiet(t, path)
 }
@@ -286,7 +286,7 @@ func TestCrashResizeOfDirty(t *testing.T) {
 			o := testOptions
 			o.NoSync = false
 			must(t, c.change(r, &o))
-			path := filepath.Join(fastDir(t), "image")
+			path := filepath.Join(testneed.Memory(t), "image")
 			now := bytes.Clone(image)
 			for i := 0; ; i++ {
 				t.Logf("%s: after %d of %d writes", name, i, len(r.acts))
@@ -294,7 +294,7 @@ func TestCrashResizeOfDirty(t *testing.T) {
 				if v, err := openVolume(bytes.NewReader(now), int64(len(now))); err != nil {
 					t.Fatal(err)
 				} else if v.journal == nil && i > 0 {
-					runTool(t, "e2fsck", "-fy", "-E", "journal_only", path)
+					testneed.Run(t, "e2fsck", "-fy", "-E", "journal_only", path)
 					quiet(t, path)
 					must(t, os.WriteFile(path, now, 0o600))
 				}

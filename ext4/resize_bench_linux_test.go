@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"banger/internal/base/testneed"
 )
 
 // BenchmarkGrow is growth from 64 MiB to 8 GiB, of an image that mke2fs made with blocks of
@@ -57,7 +59,7 @@ func BenchmarkGrow(b *testing.B) {
 	}
 	measure("nosync", func(f *os.File) error { return Grow(f, to, &EditOptions{NoSync: true}) })
 	measure("durable", func(f *os.File) error { return Grow(f, to, nil) })
-	tool := needTool(b, "resize2fs")
+	tool := testneed.Tool(b, "resize2fs", "e2fsprogs")
 	measure("resize2fs", func(f *os.File) error {
 		if err := f.Truncate(to); err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // treeSum is a digest of all that a mounted tree holds.
@@ -53,7 +55,7 @@ func fillMounted(t testing.TB, root string) {
 		if i%200 == 0 && full(os.Mkdir(dir, 0o755)) {
 			break
 		}
-		if i < 3000 {
+		if i < 1000 {
 			if full(os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("small"), 0o600)) {
 				break
 			}
@@ -81,8 +83,8 @@ func fillMounted(t testing.TB, root string) {
 
 // The kernel mounts what we have grown, finds what was there, and can fill it.
 func TestGrownIsMounted(t *testing.T) {
-	needLoop(t)
-	for _, im := range resizeImages {
+	testneed.Loop(t)
+	for _, im := range sampled(t, resizeImages) {
 		t.Run(im.name, func(t *testing.T) {
 			t.Parallel()
 			if im.name == "64k" && os.Getpagesize() < 65536 {
@@ -90,7 +92,7 @@ func TestGrownIsMounted(t *testing.T) {
 			}
 			path := mkfsImage(t, im.args, im.mib)
 			var before string
-			mounted(t, path, "", func(root string) {
+			testneed.Mounted(t, path, "", func(root string) {
 				for i := range 50 {
 					must(t, os.WriteFile(filepath.Join(root, fmt.Sprint(i)), pattern(i, i*1000), 0o600))
 				}
@@ -104,7 +106,7 @@ func TestGrownIsMounted(t *testing.T) {
 			}
 			grow(t, path, int64(size)<<20)
 			quiet(t, path)
-			mounted(t, path, "", func(root string) {
+			testneed.Mounted(t, path, "", func(root string) {
 				if treeSum(t, root) != before {
 					t.Error("the tree is another")
 				}
@@ -112,7 +114,7 @@ func TestGrownIsMounted(t *testing.T) {
 				fillMounted(t, root)
 			})
 			quiet(t, path)
-			mounted(t, path, "", func(root string) {
+			testneed.Mounted(t, path, "", func(root string) {
 				must(t, exec.Command("sh", "-c", "rm -rf "+root+"/dir*").Run())
 				if treeSum(t, root) != before {
 					t.Error("the tree is another")
@@ -129,11 +131,11 @@ func checkOverhead(t *testing.T, path, root string) {
 	t.Helper()
 	var got, want syscall.Statfs_t
 	must(t, syscall.Statfs(root, &got))
-	other := copyOf(t, path)
-	runTool(t, "debugfs", "-w", "-R", "ssv overhead_blocks 0", other)
+	other := testneed.Copy(t, path)
+	testneed.Run(t, "debugfs", "-w", "-R", "ssv overhead_blocks 0", other)
 	// The copy was made while the image was mounted.
-	exec.Command(needTool(t, "e2fsck"), "-fy", "-E", "journal_only", other).Run()
-	mounted(t, other, "", func(root string) { must(t, syscall.Statfs(root, &want)) })
+	testneed.Status(t, "e2fsck", "-fy", "-E", "journal_only", other)
+	testneed.Mounted(t, other, "", func(root string) { must(t, syscall.Statfs(root, &want)) })
 	if got.Blocks != want.Blocks {
 		t.Errorf("the kernel counts %d blocks, and %d with an overhead of its own", got.Blocks, want.Blocks)
 	}
@@ -142,7 +144,7 @@ func checkOverhead(t *testing.T, path, root string) {
 // The kernel resizes what we made and what we grew, while it is mounted: the resize inode
 // is what it expects.
 func TestOnlineResize(t *testing.T) {
-	needLoop(t)
+	testneed.Loop(t)
 	type image struct {
 		name  string
 		build func(t *testing.T) string
@@ -176,7 +178,7 @@ func TestOnlineResize(t *testing.T) {
 		images = append(images, image{im.name, func(t *testing.T) string { return mkfsImage(t, im.args, im.mib) },
 			[]int{im.sizes[0], im.sizes[1] + 10, im.sizes[1] + 300, im.sizes[1] + 500}})
 	}
-	for _, im := range images {
+	for _, im := range sampled(t, images) {
 		t.Run(im.name, func(t *testing.T) {
 			t.Parallel()
 			path := im.build(t)
@@ -206,15 +208,14 @@ func TestOnlineResize(t *testing.T) {
 func onlineResize(t *testing.T, path string, size int64) {
 	t.Helper()
 	must(t, os.Truncate(path, size))
-	mounted(t, path, "", func(root string) {
-		device := strings.TrimSpace(runTool(t, "findmnt", "-n", "-o", "SOURCE", root))
-		out, err := exec.Command(needTool(t, "resize2fs"), device).CombinedOutput()
-		if strings.Contains(string(out), "Permission denied to resize") {
-			exec.Command(needTool(t, "umount"), root).Run()
+	testneed.Mounted(t, path, "", func(root string) {
+		device := strings.TrimSpace(testneed.Run(t, "findmnt", "-n", "-o", "SOURCE", root))
+		out, status := testneed.Status(t, "resize2fs", device)
+		if strings.Contains(out, "Permission denied to resize") {
 			t.Skip("resizing a mounted file system needs CAP_SYS_RESOURCE")
 		}
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
+		if status != 0 {
+			t.Fatalf("resize2fs: exit status %d: %s", status, out)
 		}
 		must(t, os.WriteFile(filepath.Join(root, "again"), []byte("x"), 0o600))
 		must(t, os.Remove(filepath.Join(root, "again")))

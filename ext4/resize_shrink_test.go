@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // limitOf is what ShrinkLimit says, in bytes.
@@ -21,6 +23,7 @@ func limitOf(t testing.TB, path string) int64 {
 func shrunk(t *testing.T, path string, size int64, want treeLines) {
 	t.Helper()
 	quiet(t, path)
+	backups(t, path)
 	st, err := os.Stat(path)
 	must(t, err)
 	if st.Size() != size {
@@ -82,7 +85,7 @@ func TestShrinkToContents(t *testing.T) {
 			must(t, x.WriteFile(fmt.Sprint("/big", i), bytes.NewReader(pattern(i, 900_000)), Attr{Mode: 0o600}))
 		}
 	})
-	for i := 59; i >= 0; i -= 5 {
+	for i := 59; i >= 0; i -= 5 * stepOf(3) {
 		session(t, path, func(x *Tx) { must(t, x.Remove(fmt.Sprint("/big", i))) })
 		want := treeOf(t, path)
 		small := limitOf(t, path)
@@ -125,9 +128,9 @@ func TestShrinkOrphans(t *testing.T) {
 	// The file becomes an orphan without links, as if it had been open.
 	ino, err := openImage(t, path).v.resolve("large", true)
 	must(t, err)
-	runTool(t, "debugfs", "-w", "-R", "unlink /large", path)
-	runTool(t, "debugfs", "-w", "-R", fmt.Sprintf("set_inode_field <%d> links_count 0", ino), path)
-	runTool(t, "debugfs", "-w", "-R", fmt.Sprintf("set_super_value last_orphan %d", ino), path)
+	testneed.Run(t, "debugfs", "-w", "-R", "unlink /large", path)
+	testneed.Run(t, "debugfs", "-w", "-R", fmt.Sprintf("set_inode_field <%d> links_count 0", ino), path)
+	testneed.Run(t, "debugfs", "-w", "-R", fmt.Sprintf("set_super_value last_orphan %d", ino), path)
 	want := treeOf(t, path)
 	shrink(t, path, least)
 	shrunk(t, path, least, want)

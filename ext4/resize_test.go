@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/ext4/internal/disk"
+	"banger/internal/base/testneed"
 )
 
 // resizeImages are file systems for each way in which descriptors find their place.
@@ -87,7 +90,7 @@ func TestGrow(t *testing.T) {
 			path := mkfsImage(t, im.args, im.mib)
 			plantFiles(t, path)
 			want := treeOf(t, path)
-			other := copyOf(t, path)
+			other := testneed.Copy(t, path)
 			for _, mib := range im.sizes {
 				grow(t, path, int64(mib)<<20)
 				quiet(t, path)
@@ -95,10 +98,32 @@ func TestGrow(t *testing.T) {
 					t.Fatalf("%d MiB: %s", mib, d)
 				}
 				compareResized(t, path, other, int64(mib)<<20)
+				backups(t, path)
 			}
 			fill(t, path)
 			quiet(t, path)
 		})
+	}
+}
+
+// backups demands that all copies of the superblock, which e2fsck does not look at, tell of
+// the size that the file system has.
+func backups(t testing.TB, path string) {
+	t.Helper()
+	v := openImage(t, path).v
+	for g := range v.groups {
+		if g == 0 || !v.sb.HasSuper(g) {
+			continue
+		}
+		b, err := v.block(v.sb.GroupStart(g))
+		must(t, err)
+		sb, err := disk.DecodeSuperblock(b[:disk.SuperblockSize])
+		if err != nil {
+			t.Fatalf("the copy in group %d: %v", g, err)
+		}
+		if sb.Blocks() != v.sb.Blocks() || sb.BlockGroupNr != uint16(g) {
+			t.Fatalf("the copy in group %d is group %d's and tells of %d blocks, not %d", g, sb.BlockGroupNr, sb.Blocks(), v.sb.Blocks())
+		}
 	}
 }
 
@@ -113,7 +138,7 @@ func TestGrow(t *testing.T) {
 func compareResized(t *testing.T, path, other string, size int64) {
 	t.Helper()
 	must(t, os.Truncate(other, size))
-	runTool(t, "resize2fs", "-f", other)
+	testneed.Run(t, "resize2fs", "-f", other)
 	got, want := superFields(t, path), superFields(t, other)
 	fields := []string{"Block count", "Inode count", "Free inodes", "Inodes per group", "Blocks per group", "Flex block group size"}
 	if got["First meta block group"] == want["First meta block group"] {
@@ -139,19 +164,11 @@ func compareResized(t *testing.T, path, other string, size int64) {
 func superFields(t testing.TB, path string) map[string]string {
 	t.Helper()
 	m := map[string]string{}
-	for _, line := range strings.Split(runTool(t, "dumpe2fs", "-h", path), "\n") {
+	for _, line := range strings.Split(testneed.Run(t, "dumpe2fs", "-h", path), "\n") {
 		k, v, _ := strings.Cut(line, ":")
 		m[k] = strings.TrimSpace(v)
 	}
 	return m
-}
-
-// copyOf copies an image, with its holes.
-func copyOf(t testing.TB, path string) string {
-	t.Helper()
-	to := filepath.Join(fastDir(t), "copy")
-	runTool(t, "cp", "--sparse=always", path, to)
-	return to
 }
 
 // fill takes a third of what is free, in one file.
@@ -212,7 +229,7 @@ func TestGrowOurs(t *testing.T) {
 	} {
 		t.Run(im.name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(fastDir(t), "image")
+			path := filepath.Join(testneed.Memory(t), "image")
 			im.build(t, path)
 			quiet(t, path)
 			want := treeOf(t, path)
@@ -331,7 +348,7 @@ func TestResizeRefusals(t *testing.T) {
 	}
 	// A resize inode that holds other blocks.
 	path = mkfsImage(t, "-t ext4 -b 1024", 32)
-	runTool(t, "debugfs", "-w", "-R", "set_inode_field <7> block[DIND] 20000", path)
+	testneed.Run(t, "debugfs", "-w", "-R", "set_inode_field <7> block[DIND] 20000", path)
 	if err := try(path, growTo(500<<20, &testOptions)); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)
 	}

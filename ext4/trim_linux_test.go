@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // taken is how much space an image takes on the host.
@@ -86,11 +88,11 @@ func TestTrim(t *testing.T) {
 // What Trim leaves is mounted and written to, journal and all.
 func TestTrimIsMounted(t *testing.T) {
 	t.Parallel()
-	needLoop(t)
+	testneed.Loop(t)
 	for _, args := range []string{"-t ext4", "-t ext3", "-t ext4 -O ^metadata_csum,uninit_bg -E lazy_itable_init=1"} {
 		path := mkfsImage(t, args, 64)
 		var sum string
-		mounted(t, path, "", func(root string) {
+		testneed.Mounted(t, path, "", func(root string) {
 			for i := range 200 {
 				must(t, os.WriteFile(filepath.Join(root, fmt.Sprint(i)), pattern(i, i*500), 0o600))
 			}
@@ -98,7 +100,7 @@ func TestTrimIsMounted(t *testing.T) {
 		})
 		dense(t, path)
 		must(t, resized(t, path, func(f *os.File) error { _, err := Trim(f); return err }))
-		mounted(t, path, "", func(root string) {
+		testneed.Mounted(t, path, "", func(root string) {
 			if treeSum(t, root) != sum {
 				t.Error("the tree is another")
 			}
@@ -111,10 +113,10 @@ func TestTrimIsMounted(t *testing.T) {
 // A journal that is dirty is replayed first; files without names are freed.
 func TestTrimDirty(t *testing.T) {
 	t.Parallel()
-	needLoop(t)
+	testneed.Loop(t)
 	path := mkfsImage(t, "-t ext4", 64)
 	crashed := filepath.Join(t.TempDir(), "crashed")
-	mounted(t, path, "", func(root string) {
+	testneed.Mounted(t, path, "", func(root string) {
 		f, err := os.Create(filepath.Join(root, "open"))
 		must(t, err)
 		defer f.Close()
@@ -122,8 +124,8 @@ func TestTrimDirty(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(root, "kept"), pattern(2, 100_000), 0o600))
 		must(t, f.Sync())
 		must(t, os.Remove(f.Name()))
-		runTool(t, "sync", "-f", root)
-		runTool(t, "cp", "--sparse=always", path, crashed)
+		testneed.Run(t, "sync", "-f", root)
+		testneed.Run(t, "cp", "--sparse=always", path, crashed)
 	})
 	var freed int64
 	must(t, resized(t, crashed, func(f *os.File) (err error) {

@@ -3,11 +3,12 @@ package dir
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // Values of debugfs dx_hash, so that the hashes are held without tools too.
@@ -40,8 +41,8 @@ func TestHashGolden(t *testing.T) {
 // The names go to debugfs in a command file, quoted, so they have no quotes, newlines
 // and zeros, and do not begin as an option does.
 func TestHashDebugfs(t *testing.T) {
-	img := filepath.Join(t.TempDir(), "img")
-	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", img, "2M")
+	img := filepath.Join(testneed.Memory(t), "img")
+	testneed.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", img, "2M")
 	r := rand.New(rand.NewPCG(1, 2))
 	type ask struct {
 		name    string
@@ -74,11 +75,7 @@ func TestHashDebugfs(t *testing.T) {
 		fmt.Fprintf(&cmds, "dx_hash -h %d %s\"%s\"\n", a.version, uuid, b)
 		asks = append(asks, a)
 	}
-	file := filepath.Join(t.TempDir(), "cmds")
-	if err := os.WriteFile(file, []byte(cmds.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := tool(t, "debugfs", "-f", file, img)
+	out := testneed.Debugfs(t, img, cmds.String())
 	got := regexp.MustCompile(`is 0x([0-9a-f]+) \(minor 0x([0-9a-f]+)\)\n`).FindAllStringSubmatch(out, -1)
 	if len(got) != len(asks) {
 		t.Fatalf("%d answers to %d questions", len(got), len(asks))

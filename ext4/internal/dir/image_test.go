@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"banger/ext4/internal/crc"
+	"banger/internal/base/testneed"
 )
 
 const (
@@ -30,7 +31,7 @@ type image struct {
 // newImage makes an image whose /d has n files and some directories.
 func newImage(t *testing.T, n int, args ...string) *image {
 	t.Helper()
-	src := t.TempDir()
+	src := testneed.Memory(t)
 	if err := os.Mkdir(filepath.Join(src, "d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -46,14 +47,14 @@ func newImage(t *testing.T, n int, args ...string) *image {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(t.TempDir(), "img")
-	tool(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-N", "8000", "-d", src, "-E", "root_owner=0:0"}, append(args, path, "64M")...)...)
+	path := filepath.Join(testneed.Memory(t), "img")
+	testneed.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-N", "8000", "-d", src, "-E", "root_owner=0:0"}, append(args, path, "64M")...)...)
 	return &image{path: path}
 }
 
 func debugfs(t testing.TB, img, cmd string) string {
 	t.Helper()
-	return tool(t, "debugfs", "-R", cmd, img)
+	return testneed.Run(t, "debugfs", "-R", cmd, img)
 }
 
 func field(t testing.TB, out, name string) uint32 {
@@ -136,11 +137,7 @@ func (g *image) grow(t testing.TB, blocks int) {
 // debugfs runs commands that change the image.
 func (g *image) debugfs(t testing.TB, cmds ...string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "cmds")
-	if err := os.WriteFile(file, []byte(strings.Join(cmds, "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tool(t, "debugfs", "-w", "-f", file, g.path)
+	testneed.Debugfs(t, g.path, cmds...)
 }
 
 // store writes a directory to a copy of the image, and gives back the blocks it does
@@ -150,8 +147,7 @@ func (g *image) store(t testing.TB, m *mem, indexed bool) *image {
 	if len(m.blocks) > len(g.disk) {
 		t.Fatalf("%d blocks, the image has %d", len(m.blocks), len(g.disk))
 	}
-	to := &image{path: filepath.Join(t.TempDir(), "img")}
-	tool(t, "cp", "--sparse=always", g.path, to.path)
+	to := &image{path: testneed.Copy(t, g.path)}
 	f, err := os.OpenFile(to.path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +169,7 @@ func (g *image) store(t testing.TB, m *mem, indexed bool) *image {
 		cmds = append(cmds, fmt.Sprintf("punch /d %d", len(m.blocks)))
 	}
 	to.debugfs(t, cmds...)
-	fsck(t, to.path)
+	testneed.Fsck(t, to.path)
 	to.load(t)
 	return to
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 var imageForms = []struct {
@@ -36,6 +38,7 @@ var imageForms = []struct {
 func TestImage(t *testing.T) {
 	for _, form := range imageForms {
 		t.Run(form.name, func(t *testing.T) {
+			t.Parallel()
 			const n = 1000
 			g := newImage(t, n, form.args...)
 			if form.after != "" {
@@ -110,9 +113,7 @@ func TestImageLevels(t *testing.T) {
 		{"large_dir, grown", []string{"-O", "large_dir"}, 47500, 45500, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if testing.Short() && c.n > 20000 {
-				t.Skip("debugfs needs seconds to make room")
-			}
+			t.Parallel()
 			g := newImage(t, 1, append(c.args, "-b", "1024")...)
 			all := g.read(t, g.load(t))
 			sub := all[0]
@@ -197,7 +198,7 @@ func (g *image) judge(t *testing.T, m *mem, indexed bool, all []Entry) {
 	for _, e := range all {
 		want[e.Name] = e.Ino
 	}
-	mounted(t, to.path, func(dir string) {
+	testneed.Mounted(t, to.path, "", func(dir string) {
 		dir = filepath.Join(dir, "d")
 		kernelHas(t, dir, want)
 		for i := range 700 {
@@ -218,7 +219,7 @@ func (g *image) judge(t *testing.T, m *mem, indexed bool, all []Entry) {
 		}
 		kernelHas(t, dir, want)
 	})
-	fsck(t, to.path)
+	testneed.Fsck(t, to.path)
 	left := to.read(t, to.load(t))
 	if len(left) != len(want) {
 		t.Fatalf("the kernel left %d names, not %d", len(left), len(want))
@@ -244,15 +245,14 @@ func kernelHas(t *testing.T, dir string, want map[string]uint32) {
 
 // A large directory of the kernel's making is read as it meant it.
 func TestKernelMade(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("loop mounts need root")
-	}
+	testneed.Loop(t)
 	for _, bs := range []string{"1024", "4096"} {
 		t.Run(bs, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "img")
-			tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", bs, "-N", "70000", "-O", "^has_journal", path, "256M")
-			const n = 60000
-			mounted(t, path, func(dir string) {
+			t.Parallel()
+			path := filepath.Join(testneed.Memory(t), "img")
+			testneed.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", bs, "-N", "2000", "-O", "^has_journal", path, "32M")
+			const n = 12000 // two levels with blocks of 1 KiB
+			testneed.Mounted(t, path, "", func(dir string) {
 				dir = filepath.Join(dir, "d")
 				if err := os.Mkdir(dir, 0o755); err != nil {
 					t.Fatal(err)

@@ -65,6 +65,7 @@ func TestPlan(t *testing.T) {
 		{3*123*126 + 1, long, true, 100, false, 0}, // too many for an index
 	} {
 		t.Run(fmt.Sprintf("%d/index=%v/fill=%d", c.n, c.index, c.fill), func(t *testing.T) {
+			t.Parallel()
 			all := entries(c.n, c.name)
 			pl := plan(t, p, all, c.index, c.fill)
 			m := built(t, pl)
@@ -195,6 +196,7 @@ func TestGrow(t *testing.T) {
 		built int
 	}{{false, 300}, {false, 3*123*126 - 700}, {true, 3*123*126 - 700}} {
 		t.Run(fmt.Sprintf("%v/%d", c.large, c.built), func(t *testing.T) {
+			t.Parallel()
 			p := &Params{BlockSize: 1024, FileType: true, Checksums: true, Index: true, HashVersion: HashTEA, LargeDir: c.large}
 			m := built(t, plan(t, p, entries(c.built, long), true, 100))
 			before := levels(m.blocks[0])

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // Blocks in the last group, which a fresh image does not use.
@@ -33,7 +35,6 @@ var imageOptions = []string{
 // images runs a test for each kind of image and of journal that debugfs writes, each
 // with one of the block sizes.
 func images(t *testing.T, f func(t *testing.T, path string, size int, open string)) {
-	tool(t, "debugfs")
 	for i, options := range imageOptions {
 		for k, open := range []string{"jo", "jo -c -v 2", "jo -c -v 3"} {
 			for s, size := range []int{1024, 4096} {
@@ -59,7 +60,7 @@ func TestReplayAgainstE2fsck(t *testing.T) {
 				b := bytes.Clone(contents(size, uint64(i), v+1))
 				all = append(all, b...)
 			}
-			data[v] = filepath.Join(t.TempDir(), "data")
+			data[v] = filepath.Join(testneed.Memory(t), "data")
 			if err := os.WriteFile(data[v], all, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +72,7 @@ func TestReplayAgainstE2fsck(t *testing.T) {
 		if size == 4096 {
 			last = "jw -b " + list(nums[5:6]) + " -r " + list(nums[6:20]) + " " + data[2]
 		}
-		debugfs(t, path, open,
+		testneed.Debugfs(t, path, open,
 			"jw -b "+list(nums[:60])+" "+data[0],
 			"jw -b "+list(nums[60:120])+" "+data[1],
 			"jw -b "+list(nums[50:100])+" "+data[2],
@@ -83,7 +84,7 @@ func TestReplayAgainstE2fsck(t *testing.T) {
 		// Without metadata_csum debugfs gives revoke blocks checksums that e2fsck
 		// does not accept.
 		if strings.HasPrefix(open, "jo -c") && !hasMetadataCsum(t, path) {
-			out := run(t, []int{1, 4}, "e2fsck", "-y", "-E", "journal_only", copyImage(t, path))
+			out, _ := testneed.Status(t, "e2fsck", "-y", "-E", "journal_only", testneed.Copy(t, path))
 			if !strings.Contains(out, "was corrupt") {
 				t.Errorf("e2fsck takes this journal now:\n%s", out)
 			}
@@ -106,7 +107,7 @@ func TestReplayAgainstE2fsck(t *testing.T) {
 }
 
 func hasMetadataCsum(t *testing.T, path string) bool {
-	return strings.Contains(run(t, nil, "dumpe2fs", "-h", path), " metadata_csum")
+	return strings.Contains(testneed.Run(t, "dumpe2fs", "-h", path), " metadata_csum")
 }
 
 // What Log wrote is replayed by e2fsck, and shown by debugfs as it should be.
@@ -114,7 +115,7 @@ func TestLogAgainstE2fsck(t *testing.T) {
 	images(t, func(t *testing.T, path string, size int, open string) {
 		// The features of the journal are those that debugfs gave it.
 		nums := freeBlocks(size, 300)
-		debugfs(t, path, open, fmt.Sprintf("jw -b %d %s", nums[299], path), "jc")
+		testneed.Debugfs(t, path, open, fmt.Sprintf("jw -b %d %s", nums[299], path), "jc")
 		i, j := openImage(t, path, size)
 		if _, err := j.Replay(); err != nil {
 			t.Fatal(err)
@@ -129,6 +130,7 @@ func TestLogIntoAnUpgradedJournal(t *testing.T) {
 	for _, size := range []int{1024, 4096} {
 		for _, options := range imageOptions {
 			t.Run(fmt.Sprintf("%d/%s", size, options), func(t *testing.T) {
+				t.Parallel()
 				path := mkfs(t, size, options)
 				i, j := openImage(t, path, size)
 				if strings.Contains(options, "^metadata_csum") {
@@ -162,7 +164,7 @@ func logAndCheck(t *testing.T, path string, i *image, j *Journal, nums []uint64)
 			}
 		}
 	}
-	dump := debugfs(t, path, "logdump -a")
+	dump := testneed.Debugfs(t, path, "logdump -a")
 	for k, n := range nums[:len(nums)/2] {
 		if !strings.Contains(dump, fmt.Sprintf("FS block %d logged at", n)) {
 			t.Fatalf("block %d, number %d, is not in the dump:\n%s", n, k, dump)
@@ -174,9 +176,9 @@ func logAndCheck(t *testing.T, path string, i *image, j *Journal, nums []uint64)
 	if n := judge(t, path, i.size); n != len(nums)/2 {
 		t.Errorf("%d blocks replayed", n)
 	}
-	run(t, []int{1}, "e2fsck", "-y", "-E", "journal_only", path)
+	replayByE2fsck(t, path)
 	logged(t, i, nums[:len(nums)/2], 2)
-	run(t, nil, "e2fsck", "-fn", path)
+	testneed.Fsck(t, path)
 }
 
 // logged checks that the blocks have this version.
@@ -214,10 +216,10 @@ func TestFormatAgainstMke2fs(t *testing.T) {
 		if err := i.WriteBlocks(i.places[0], sb); err != nil {
 			t.Fatal(err)
 		}
-		if out := run(t, nil, "e2fsck", "-fn", path); strings.Contains(out, "ournal") {
+		if out := testneed.Run(t, "e2fsck", "-fn", path); strings.Contains(out, "ournal") {
 			t.Error(out)
 		}
-		if out := run(t, nil, "dumpe2fs", "-h", path); !strings.Contains(out, "journal_64bit journal_checksum_v3") {
+		if out := testneed.Run(t, "dumpe2fs", "-h", path); !strings.Contains(out, "journal_64bit journal_checksum_v3") {
 			t.Error(out)
 		}
 	}

@@ -2,100 +2,33 @@ package jbd2
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"banger/ext4/internal/crc"
+	"banger/internal/base/testneed"
 )
-
-// tool returns the path of a program of e2fsprogs.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path
-		}
-	}
-	missing(t, "tools", "there is no "+name+": apt-get install e2fsprogs")
-	return ""
-}
-
-// missing ends a test with a skip, or a failure where its word is required.
-func missing(t testing.TB, word, why string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), word) {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-// run runs a program; ok are the exit codes that are no failure besides 0.
-func run(t testing.TB, ok []int, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(tool(t, name), args...)
-	out, err := cmd.CombinedOutput()
-	if err != nil && !slices.Contains(ok, cmd.ProcessState.ExitCode()) {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
-// debugfs runs commands on an image and fails if one of them does; debugfs itself
-// exits with 0.
-func debugfs(t testing.TB, image string, commands ...string) string {
-	t.Helper()
-	script := filepath.Join(t.TempDir(), "commands")
-	if err := os.WriteFile(script, []byte(strings.Join(commands, "\n")+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return run(t, nil, "debugfs", "-w", "-f", script, image)
-}
 
 // mkfs makes an image of 32 MiB with a journal.
 func mkfs(t testing.TB, size int, options string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
+	path := filepath.Join(testneed.Memory(t), "image")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(path, 32<<20); err != nil {
 		t.Fatal(err)
 	}
-	run(t, nil, "mke2fs", "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(size), "-J", "size=4", "-O", options, path)
+	testneed.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(size), "-J", "size=4", "-O", options, path)
 	return path
-}
-
-// copyImage copies an image as it is now, with holes for zeros.
-func copyImage(t testing.TB, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "copy"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zero := make([]byte, 64<<10)
-	for off := 0; off < len(b); off += len(zero) {
-		if part := b[off:min(off+len(zero), len(b))]; !bytes.Equal(part, zero[:len(part)]) {
-			if _, err := f.WriteAt(part, int64(off)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := f.Truncate(int64(len(b))); err != nil {
-		t.Fatal(err)
-	}
-	return f.Name()
 }
 
 // image is an image file as a Device.
@@ -118,6 +51,10 @@ func (i *image) WriteBlocks(n uint64, b []byte) error {
 // Sync does not wait for the disk: no test pulls the plug.
 func (i *image) Sync() error { return nil }
 
+// placesOf finds "(0-63):1201-1264" and "(64):1300", which debugfs says of a file with
+// extents.
+var placesOf = regexp.MustCompile(`\((\d+)(?:-(\d+))?\):(\d+)`)
+
 func openImage(t testing.TB, path string, size int) (*image, *Journal) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -126,20 +63,23 @@ func openImage(t testing.TB, path string, size int) (*image, *Journal) {
 	}
 	t.Cleanup(func() { f.Close() })
 	i := &image{File: f, size: size}
-	var ask []string
-	_, stat, _ := strings.Cut(debugfs(t, path, "stat <8>"), " Size: ")
-	var length int
-	fmt.Sscan(stat, &length)
-	for n := range length / size {
-		ask = append(ask, fmt.Sprintf("bmap <8> %d", n))
+	stat, length := testneed.Run(t, "debugfs", "-R", "stat <8>", path), 0
+	if _, after, ok := strings.Cut(stat, " Size: "); ok {
+		fmt.Sscan(after, &length)
 	}
-	for line := range strings.Lines(debugfs(t, path, ask...)) {
-		if n, err := strconv.ParseUint(strings.TrimSpace(line), 10, 64); err == nil {
-			i.places = append(i.places, n)
+	for _, m := range placesOf.FindAllStringSubmatch(stat, -1) {
+		first, _ := strconv.Atoi(m[1])
+		last, _ := strconv.Atoi(cmp.Or(m[2], m[1]))
+		place, _ := strconv.ParseUint(m[3], 10, 64)
+		if first != len(i.places) {
+			t.Fatalf("block %d of the journal comes after %d of them", first, len(i.places))
+		}
+		for n := range last - first + 1 {
+			i.places = append(i.places, place+uint64(n))
 		}
 	}
-	if len(i.places) != len(ask) {
-		t.Fatalf("%d of the journal's %d blocks found", len(i.places), len(ask))
+	if len(i.places) == 0 || len(i.places) != length/size {
+		t.Fatalf("%d of the journal's %d blocks found", len(i.places), length/size)
 	}
 	at := func(n uint32) (uint64, error) { return i.places[n], nil }
 	j, err := Open(i, at, Config{size, uint32(len(i.places)), uint64(32<<20) / uint64(size)})
@@ -202,14 +142,21 @@ func same(t *testing.T, a, b *image, but []uint64) {
 	}
 }
 
+// replayByE2fsck has e2fsck replay a journal, which is status 1, and check nothing more:
+// the blocks that tests log are not those of a sane file system.
+func replayByE2fsck(t testing.TB, path string) {
+	t.Helper()
+	if out, status := testneed.Status(t, "e2fsck", "-y", "-E", "journal_only", path); status > 1 || status < 0 {
+		t.Fatalf("e2fsck: exit status %d\n%s", status, out)
+	}
+}
+
 // judge replays one copy of an image by Replay and another by e2fsck and compares.
 func judge(t *testing.T, path string, size int) (replayed int) {
 	t.Helper()
-	theirs := copyImage(t, path)
-	// 1: it changed something. The check that follows the replay is not run: the
-	// blocks logged here are not those of a sane file system.
-	run(t, []int{1}, "e2fsck", "-y", "-E", "journal_only", theirs)
-	ours, j := openImage(t, copyImage(t, path), size)
+	theirs := testneed.Copy(t, path)
+	replayByE2fsck(t, theirs)
+	ours, j := openImage(t, testneed.Copy(t, path), size)
 	n, err := j.Replay()
 	if err != nil {
 		t.Fatal(err)

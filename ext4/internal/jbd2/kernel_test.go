@@ -5,52 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// mount mounts an image with the options and returns where, with a function that
-// ends it. The loop device is writable even if the mount is not: the kernel must be
-// able to replay.
-func mount(t *testing.T, path, options string) (dir string, end func()) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root mounts images")
-	}
-	dir = t.TempDir()
-	loop, err := exec.Command("losetup", "--find", "--show", path).Output()
-	if err != nil {
-		missing(t, "host", fmt.Sprintf("losetup: %v", err))
-	}
-	device := strings.TrimSpace(string(loop))
-	detach := func() {
-		if out, err := exec.Command("losetup", "--detach", device).CombinedOutput(); err != nil {
-			t.Errorf("losetup: %v: %s", err, out)
-		}
-	}
-	if out, err := exec.Command("mount", "-t", "ext4", "-o", "rw"+options, device, dir).CombinedOutput(); err != nil {
-		detach()
-		if kernel, _ := os.ReadFile("/proc/filesystems"); !strings.Contains(string(kernel), "\text4\n") {
-			missing(t, "host", "the kernel has no ext4")
-		}
-		t.Fatalf("mount: %v: %s", err, out)
-	}
-	mounted := true
-	end = func() {
-		if !mounted {
-			return
-		}
-		mounted = false
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
-		}
-		detach()
-	}
-	t.Cleanup(end)
-	return dir, end
-}
+	"banger/internal/base/testneed"
+)
 
 // commit makes the kernel commit what it has, without bringing it to its place as
 // sync(2) does.
@@ -100,7 +60,7 @@ func work(t *testing.T, dir string, rounds int) {
 
 // features of the log that the kernel's journals have had in a test.
 func kinds(t *testing.T, path string) (escaped, revokes int) {
-	dump := run(t, nil, "debugfs", "-R", "logdump -a", path)
+	dump := testneed.Run(t, "debugfs", "-R", "logdump -a", path)
 	for line := range strings.Lines(dump) {
 		var flags int
 		if _, after, ok := strings.Cut(line, "(flags "); ok {
@@ -116,43 +76,43 @@ func kinds(t *testing.T, path string) (escaped, revokes int) {
 
 // A real kernel's journals, of images copied while they were mounted.
 func TestReplayAgainstKernelJournals(t *testing.T) {
-	tool(t, "debugfs")
 	for _, c := range []struct {
 		size          int
 		options, with string
 		rounds        int
 	}{
 		{4096, "metadata_csum,64bit", "", 9},
-		{4096, "metadata_csum,64bit", ",data=journal", 9},
-		{4096, "metadata_csum,^64bit", ",data=journal", 40}, // around the log
-		{4096, "^metadata_csum,64bit", ",data=journal", 9},
-		{1024, "^metadata_csum,^64bit", ",data=journal", 25},
-		{1024, "metadata_csum,64bit", ",data=journal", 25},
-		{1024, "^metadata_csum,^64bit", ",journal_checksum,data=journal", 9},
-		{4096, "^metadata_csum,64bit", ",journal_checksum", 9},
-		{4096, "^metadata_csum,64bit", ",journal_async_commit,data=writeback", 9},
-		{4096, "metadata_csum,64bit", ",journal_async_commit,data=writeback", 9},
+		{4096, "metadata_csum,64bit", "data=journal", 9},
+		{4096, "metadata_csum,^64bit", "data=journal", 40}, // around the log
+		{4096, "^metadata_csum,64bit", "data=journal", 9},
+		{1024, "^metadata_csum,^64bit", "data=journal", 25},
+		{1024, "metadata_csum,64bit", "data=journal", 25},
+		{1024, "^metadata_csum,^64bit", "journal_checksum,data=journal", 9},
+		{4096, "^metadata_csum,64bit", "journal_checksum", 9},
+		{4096, "^metadata_csum,64bit", "journal_async_commit,data=writeback", 9},
+		{4096, "metadata_csum,64bit", "journal_async_commit,data=writeback", 9},
 		{4096, "metadata_csum,64bit,fast_commit", "", 9},
 	} {
-		t.Run(fmt.Sprintf("%d/%s%s", c.size, c.options, c.with), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d/%s,%s", c.size, c.options, c.with), func(t *testing.T) {
+			t.Parallel()
 			path := mkfs(t, c.size, c.options)
-			dir, end := mount(t, path, c.with)
+			dir, end := testneed.Mount(t, path, c.with)
 			work(t, dir, c.rounds)
-			dirty := copyImage(t, path)
+			dirty := testneed.Copy(t, path)
 			end()
 			_, j := openImage(t, dirty, c.size)
 			if !j.Dirty() {
 				t.Fatal("the log is empty")
 			}
 			escaped, revokes := kinds(t, dirty)
-			ours, j := openImage(t, copyImage(t, dirty), c.size)
+			ours, j := openImage(t, testneed.Copy(t, dirty), c.size)
 			n, err := j.Replay()
 			if err != nil {
 				t.Fatal(err)
 			}
 			// The kernel leaves another sequence number, as it goes on from there.
-			theirs := copyImage(t, dirty)
-			_, end = mount(t, theirs, ",ro")
+			theirs := testneed.Copy(t, dirty)
+			_, end = testneed.Mount(t, theirs, "ro")
 			end()
 			i, _ := openImage(t, theirs, c.size)
 			same(t, ours, i, i.places[:1])
@@ -172,16 +132,15 @@ func TestReplayAgainstKernelJournals(t *testing.T) {
 			}
 			// What we replayed is a sound file system.
 			ours.recovery(t, false)
-			run(t, nil, "e2fsck", "-fn", ours.Name())
+			testneed.Fsck(t, ours.Name())
 		})
 	}
 }
 
 // A kernel's live fast commit is refused: without it the file is not there.
 func TestKernelsFastCommitIsRefused(t *testing.T) {
-	tool(t, "debugfs")
 	path := mkfs(t, 4096, "fast_commit")
-	dir, end := mount(t, path, "")
+	dir, end := testneed.Mount(t, path, "")
 	work(t, dir, 3)
 	f, err := os.Create(filepath.Join(dir, "new"))
 	if err == nil {
@@ -190,7 +149,7 @@ func TestKernelsFastCommitIsRefused(t *testing.T) {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	dirty := copyImage(t, path)
+	dirty := testneed.Copy(t, path)
 	end()
 	_, j := openImage(t, dirty, 4096)
 	var u *UnsupportedError
@@ -202,17 +161,17 @@ func TestKernelsFastCommitIsRefused(t *testing.T) {
 // What Log wrote is replayed by the kernel, whatever features the kernel left in the
 // journal before.
 func TestLogAgainstKernel(t *testing.T) {
-	tool(t, "debugfs")
 	for s, size := range []int{1024, 4096} {
 		for i, options := range imageOptions {
-			for k, with := range []string{"", ",journal_checksum", ",journal_async_commit,data=writeback", "upgrade"} {
+			for k, with := range []string{"", "journal_checksum", "journal_async_commit,data=writeback", "upgrade"} {
 				if (s+i+k)%2 != 0 { // each combination with one of the sizes
 					continue
 				}
-				t.Run(fmt.Sprintf("%d/%s%s", size, options, with), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d/%s,%s", size, options, with), func(t *testing.T) {
+					t.Parallel()
 					path := mkfs(t, size, options)
 					if with != "upgrade" {
-						dir, end := mount(t, path, with)
+						dir, end := testneed.Mount(t, path, with)
 						work(t, dir, 2)
 						end()
 					}
@@ -232,10 +191,10 @@ func TestLogAgainstKernel(t *testing.T) {
 						t.Fatal(err)
 					}
 					t.Logf("compat %#x, incompat %#x", j.compat, j.incompat)
-					_, end := mount(t, path, "")
+					_, end := testneed.Mount(t, path, "")
 					end()
 					logged(t, i, nums, 1)
-					run(t, nil, "e2fsck", "-fn", path)
+					testneed.Fsck(t, path)
 					if _, j := openImage(t, path, size); j.Dirty() {
 						t.Error("the kernel left a log")
 					}

@@ -11,7 +11,10 @@ import (
 // each runs a test for all shapes of journals.
 func each(t *testing.T, f func(t *testing.T, f features)) {
 	for _, feat := range allFeatures {
-		t.Run(feat.String(), func(t *testing.T) { f(t, feat) })
+		t.Run(feat.String(), func(t *testing.T) {
+			t.Parallel()
+			f(t, feat)
+		})
 	}
 }
 

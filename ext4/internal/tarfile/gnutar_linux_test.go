@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // Names of attributes come back from GNU tar as they were.
 func TestGNUTarXattrNames(t *testing.T) {
 	t.Parallel()
-	tar := needTar(t)
+	tar := testneed.Tool(t, "tar", "tar")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "f")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -6,15 +6,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // Sparse files as GNU tar itself writes them, in each of its formats.
 func TestGNUTarSparse(t *testing.T) {
 	t.Parallel()
-	gnutar := needTar(t)
+	gnutar := testneed.Tool(t, "tar", "tar")
 	dir := t.TempDir()
 	const hole = 1 << 14
 	files := map[string][]Run{ // sizes are the map's key
@@ -93,7 +93,7 @@ func TestGNUTarSparse(t *testing.T) {
 // Names of any bytes and of any length, as GNU tar writes them.
 func TestGNUTarNames(t *testing.T) {
 	t.Parallel()
-	gnutar := needTar(t)
+	gnutar := testneed.Tool(t, "tar", "tar")
 	dir := t.TempDir()
 	deep := ""
 	for range 4 {
@@ -135,19 +135,4 @@ func TestGNUTarNames(t *testing.T) {
 			}
 		}
 	}
-}
-
-// needTar returns GNU tar, or ends the test. It repeats internal/base/testneed,
-// which the ext4 tree may not import.
-func needTar(t testing.TB) string {
-	t.Helper()
-	path, err := exec.LookPath("tar")
-	if err == nil {
-		return path
-	}
-	if slices.Contains(strings.Split(os.Getenv("BANGER_TEST_REQUIRE"), ","), "tools") {
-		t.Fatal("there is no tar (BANGER_TEST_REQUIRE has \"tools\")")
-	}
-	t.Skip("there is no tar")
-	return ""
 }

@@ -5,11 +5,11 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
 	"banger/ext4/internal/crc"
+	"banger/internal/base/testneed"
 )
 
 // image is a file system in a file, changed by the kernel through mounted and by
@@ -27,17 +27,15 @@ var le = binary.LittleEndian
 
 func makeImage(t *testing.T, args ...string) *image {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	im := &image{path: filepath.Join(t.TempDir(), "img")}
+	testneed.Loop(t)
+	im := &image{path: filepath.Join(testneed.Memory(t), "img")}
 	if err := os.WriteFile(im.path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(im.path, 6<<20); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mke2fs", append(append([]string{"-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0"}, args...), im.path)...)
+	testneed.Run(t, "mke2fs", append(append([]string{"-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0"}, args...), im.path)...)
 	im.read(t)
 	sb := im.b[1024:]
 	im.blockSize = 1024 << le.Uint32(sb[0x18:])
@@ -66,23 +64,8 @@ func (im *image) write(t *testing.T) {
 // mounted calls f with the folder on which the image is mounted.
 func (im *image) mounted(t *testing.T, options string, f func(dir string)) {
 	t.Helper()
-	dir := t.TempDir()
-	out, err := runCommand(tool(t, "mount"), "-t", "ext4", "-o", "loop"+options, im.path, dir)
-	if err != nil {
-		missing(t, "host", "no loop mount: "+strings.TrimSpace(out))
-	}
-	func() {
-		defer run(t, "umount", dir)
-		f(dir)
-	}()
+	testneed.Mounted(t, im.path, options, f)
 	im.read(t)
-}
-
-func (im *image) fsck(t *testing.T) {
-	t.Helper()
-	if out, err := runCommand(tool(t, "e2fsck"), "-fn", im.path); err != nil {
-		t.Errorf("e2fsck: %v\n%s", err, out)
-	}
 }
 
 func inodeNumber(t *testing.T, path string) uint32 {

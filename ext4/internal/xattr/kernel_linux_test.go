@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"banger/internal/base/testneed"
 )
 
 // capability is a struct vfs_cap_data of revision 2 with CAP_NET_RAW permitted and
@@ -87,8 +89,8 @@ func TestKernel(t *testing.T) {
 				im.replace(t, numbers[e.name], inode, block)
 			}
 			im.write(t)
-			im.fsck(t)
-			im.mounted(t, ",ro", func(dir string) {
+			testneed.Fsck(t, im.path)
+			im.mounted(t, "ro", func(dir string) {
 				for _, e := range all {
 					if got, want := getAll(t, filepath.Join(dir, e.name)), asMap(e.attrs); !maps.Equal(got, want) {
 						t.Errorf("%s: the kernel reads %q\nwant %q", e.name, got, want)
@@ -107,7 +109,7 @@ func TestKernel(t *testing.T) {
 					}
 				}
 			})
-			im.fsck(t)
+			testneed.Fsck(t, im.path)
 		})
 	}
 }
@@ -288,8 +290,8 @@ func TestKernelFeatures(t *testing.T) {
 	}
 	im.replace(t, inline, inode, nil)
 	im.write(t)
-	im.fsck(t)
-	im.mounted(t, ",ro", func(dir string) {
+	testneed.Fsck(t, im.path)
+	im.mounted(t, "ro", func(dir string) {
 		got, err := os.ReadFile(filepath.Join(dir, "inline"))
 		if err != nil || !bytes.Equal(got, content) {
 			t.Errorf("the kernel reads %q, %v", got, err)

@@ -1,6 +1,8 @@
 // Package testneed is what tests do about things that a host may not have: they
 // skip with the reason, or fail where BANGER_TEST_REQUIRE, a list of words with
 // commas between, says that the thing is to be there. "make test" and CI set it.
+//
+// Of images of file systems it knows how to run e2fsprogs on them and to mount them.
 package testneed
 
 import (

@@ -1,15 +1,15 @@
 //go:build unix
 
-package ext4
+package testneed
 
 import (
 	"syscall"
 	"time"
 )
 
-// cpuTime is what the process has used: others who use the processors do not make
+// CPUTime is what the process has used: others who use the processors do not make
 // a test slow.
-func cpuTime() time.Duration {
+func CPUTime() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
