@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -115,6 +116,7 @@ func (b *bench) measure(ctx context.Context, out io.Writer, c comparison) error 
 					return err
 				}
 			}
+			syscall.Sync() // else each would also wait for what the one before left to write
 			start := time.Now()
 			if err := once(ctx); err != nil {
 				return err
