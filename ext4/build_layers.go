@@ -14,8 +14,8 @@ import (
 // which whiteouts remove what lower layers have (the image specification,
 // layer.md). Bytes of files that a later layer removed are not in the image.
 //
-// Layers are read at the same time, as many as there are processors, so that
-// readers which decompress run beside one another. The result does not depend on
+// Layers are read at the same time, as many as there are processors but at most four, so
+// that readers which decompress run beside one another. The result does not depend on
 // that. After an error Layers returns once every Read that is under way has.
 func (b *Builder) Layers(layers ...io.Reader) error {
 	if b.err != nil {
@@ -26,11 +26,12 @@ func (b *Builder) Layers(layers ...io.Reader) error {
 		turns[i] = make(chan struct{})
 	}
 	var (
-		group  sync.WaitGroup
-		slots  = make(chan struct{}, min(runtime.GOMAXPROCS(0), maxAhead))
-		failed = make(chan struct{})
-		once   sync.Once
-		cause  error
+		group   sync.WaitGroup
+		begun   = make(chan struct{}, maxAhead)
+		reading = make(chan struct{}, min(runtime.GOMAXPROCS(0), maxAhead))
+		failed  = make(chan struct{})
+		once    sync.Once
+		cause   error
 	)
 	fail := func(err error) { once.Do(func() { cause = err; close(failed) }) }
 	if len(layers) > 0 {
@@ -38,14 +39,18 @@ func (b *Builder) Layers(layers ...io.Reader) error {
 	}
 start:
 	for i, r := range layers {
-		select { // in order, so that the layer whose turn it is always runs
-		case slots <- struct{}{}:
-		case <-failed:
-			break start
+		for _, slots := range []chan struct{}{begun, reading} {
+			select { // in order, so that the layer whose turn it is always runs
+			case slots <- struct{}{}:
+			case <-failed:
+				break start
+			}
 		}
 		group.Go(func() {
-			defer func() { <-slots }()
+			defer func() { <-begun }()
 			l := &layerReader{b: b, turn: turns[i], failed: failed, far: farBlock + uint64(i%maxAhead)*farStride}
+			l.read = sync.OnceFunc(func() { <-reading })
+			defer l.read()
 			if err := l.run(r); err != nil {
 				if len(layers) > 1 && !errors.Is(err, errOtherLayer) {
 					err = fmt.Errorf("layer %d: %w", i+1, err)
@@ -64,8 +69,8 @@ start:
 	return b.fail(cause)
 }
 
-// maxAhead bounds how many layers are read at the same time: each has some
-// megabytes of buffers.
+// maxAhead bounds how many layers are being read, or have been and wait for their turn:
+// each has some megabytes of buffers.
 const maxAhead = 4
 
 // A layer that is read before its turn keeps its data far behind the image, in one of
@@ -89,7 +94,8 @@ type layerReader struct {
 	next   uint64 // the next far block
 	ahead  []record
 	stage  stage
-	mine   bool // whether its turn has come
+	mine   bool   // whether its turn has come
+	read   func() // says that all of it is read
 }
 
 func (l *layerReader) run(r io.Reader) error {
@@ -119,6 +125,7 @@ func (l *layerReader) run(r io.Reader) error {
 			return err
 		}
 	}
+	l.read()
 	if !l.mine {
 		select {
 		case <-l.turn:

@@ -11,7 +11,7 @@ import (
 // it. Of files, all of it is taken; of the other kinds, a part that is quicker.
 func TestTenMillionEntries(t *testing.T) {
 	const n = 10_000_000
-	whole := bounds{heap: 768 << 20, disk: small.disk}
+	whole := bounds{heap: 150 << 20, disk: small.disk}
 	part := bounds{heap: 2*8<<20 + small.heap, disk: small.disk, describe: 8 << 20}
 	pieces := bounds{heap: small.heap, disk: 1 << 30, describe: 2 << 20} // 512 MiB of blocks
 	if raceEnabled {
@@ -37,7 +37,7 @@ func TestTenMillionEntries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			most := c.describe >> 20
 			if c.describe == 0 {
-				most = 512 // diskimage's
+				most = 128 // diskimage's
 			}
 			attack(t, c.r, c.bounds, "entry ", fmt.Sprintf("more than %d MiB of memory", most))
 		})
