@@ -232,6 +232,6 @@ func full(err error) bool {
 
 // tellFull names the action that a full disk has ended.
 func (s *Store) tellFull(doing string, err error) error {
-	return errs.New(errs.Unavailable, "cannot %s: the disk is full: %w", doing, err).
-		WithHint("free some space for %s, then try again", s.dir)
+	return errs.New(errs.Unavailable, "cannot %s: the file system of %s is full: %w", doing, s.dir, err).
+		WithHint("free some space there, with banger image prune for one (it removes what is in %s), then try again", s.dir)
 }

@@ -3,6 +3,7 @@ package layers_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"banger/internal/base/errs"
 	"banger/internal/base/paths"
+	"banger/internal/base/undo"
 	"banger/internal/blobs"
 	"banger/internal/daemon/images"
 	"banger/internal/daemon/statedb"
@@ -32,25 +34,51 @@ import (
 // newService returns the images service as the daemon has it, in a folder of its own.
 func newService(t testing.TB) *images.Service {
 	t.Helper()
-	root := t.TempDir()
-	dirs := paths.Dirs{State: root, Cache: root, Runtime: root, Config: root}
-	db, err := statedb.Open(t.Context(), filepath.Join(root, "db"))
-	must(t, err)
-	store, err := blobs.Open(filepath.Join(root, "blobs"), blobs.Options{})
-	must(t, err)
-	client, err := registry.New(registry.Options{})
-	must(t, err)
-	s, err := images.New(t.Context(), images.Options{
-		Dirs: dirs, Store: db, Log: slog.New(slog.DiscardHandler), FromLayers: diskimage.FromLayers, Registry: client, Blobs: store,
-		Catalog: func() ([]images.Entry, error) { return nil, nil },
-	})
+	s, end, err := openService(t.Context(), t.TempDir(), nil)
 	must(t, err)
 	t.Cleanup(func() {
-		if err := errors.Join(s.Close(), client.Close(), store.Close(), db.Close()); err != nil {
+		if err := end(); err != nil {
 			t.Error(err)
 		}
 	})
 	return s
+}
+
+// openService starts the images service in the folder root, as the daemon does, with what
+// change changes of it. The caller calls end.
+func openService(ctx context.Context, root string, change func(*images.Options)) (s *images.Service, end func() error, err error) {
+	var cleanup undo.Stack
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, cleanup.Run())
+		}
+	}()
+	db, err := statedb.Open(ctx, filepath.Join(root, "db"))
+	if err != nil {
+		return nil, nil, err
+	}
+	cleanup.Add(db.Close)
+	client, err := registry.New(registry.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	cleanup.Add(client.Close)
+	o := images.Options{
+		Dirs: paths.Dirs{State: root, Cache: root, Runtime: root, Config: root}, Store: db, Log: slog.New(slog.DiscardHandler),
+		FromLayers: diskimage.FromLayers, Registry: client, Catalog: func() ([]images.Entry, error) { return nil, nil },
+	}
+	if change != nil {
+		change(&o)
+	}
+	if o.Blobs, err = blobs.Open(filepath.Join(root, "blobs"), blobs.Options{Log: o.Log}); err != nil {
+		return nil, nil, err
+	}
+	cleanup.Add(o.Blobs.Close)
+	if s, err = images.New(ctx, o); err != nil {
+		return nil, nil, err
+	}
+	cleanup.Add(s.Close)
+	return s, cleanup.Run, nil
 }
 
 // serve is a registry on loopback with the image of a layout as "x:1". It returns the

@@ -51,13 +51,20 @@ func (s *Service) Import(ctx context.Context, o ImportOptions, r io.Reader, p pr
 	return s.making.Do(ctx, "import "+rand.Text(), p, func(ctx context.Context, p progress.Func) (vm.Image, error) {
 		in := bufio.NewReaderSize(r, archive.SniffSize)
 		kind, err := archive.Sniff(ctx, in)
+		var img vm.Image
 		switch {
 		case err != nil:
-			return vm.Image{}, s.explain(o.Name, err)
+			err = s.explain(o.Name, err)
 		case kind == archive.ImageArchive:
-			return s.importArchive(ctx, o, want, in, p)
+			img, err = s.importArchive(ctx, o, want, in, p)
+		default:
+			img, err = s.importRoot(ctx, o, in, p)
 		}
-		return s.importRoot(ctx, o, in, p)
+		if errs.KindOf(err) == errs.Invalid && errs.HintOf(err) == "" {
+			err = errs.New(errs.Invalid, "%s: %w", o.Source, err).
+				WithHint("import the tar of a root file system, what docker save writes, or an OCI layout: plain, or packed with gzip, zstd or xz")
+		}
+		return img, err
 	})
 }
 
@@ -72,11 +79,12 @@ func (s *Service) importRoot(ctx context.Context, o ImportOptions, r io.Reader, 
 	img := vm.Image{Name: o.Name, Source: o.Source, Config: o.Config}
 	return s.stage(ctx, img, func(dir string) (made, error) {
 		return s.write(ctx, dir, newMeter(p, "importing "+o.Name), func(w io.Writer) error {
-			plain, err := unpack.Decompress(ctx, r, 0)
+			budget := s.budget()
+			plain, err := unpack.Decompress(ctx, budget.Earn(r), 0)
 			if err != nil {
 				return err
 			}
-			_, err = io.Copy(w, plain)
+			_, err = io.Copy(w, budget.Spend(plain))
 			return errors.Join(err, plain.Close())
 		})
 	})
@@ -92,7 +100,8 @@ func (s *Service) importArchive(ctx context.Context, o ImportOptions, want oci.P
 		d, err := s.Blobs.Put(ctx, io.TeeReader(r, m), limit)
 		return d.Digest, d.Size, err
 	}
-	all, err := archive.Read(ctx, r, archive.Options{Platform: want}, put)
+	budget := s.budget()
+	all, err := archive.Read(ctx, r, archive.Options{Platform: want, Budget: budget}, put)
 	if err != nil {
 		return vm.Image{}, s.explain(o.Name, err)
 	}
@@ -106,7 +115,7 @@ func (s *Service) importArchive(ctx context.Context, o ImportOptions, want oci.P
 			return vm.Image{}, errs.New(errs.Invalid, "the archive has no name for the image").WithHint("banger image import --name NAME …")
 		}
 	}
-	return s.assemble(ctx, vm.Image{Name: name, Source: o.Source}, "", chosen.Image, p)
+	return s.assemble(ctx, vm.Image{Name: name, Source: o.Source}, "", chosen.Image, budget, p)
 }
 
 // ownName is what an archive calls an image, in the form that people write.

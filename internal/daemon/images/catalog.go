@@ -148,7 +148,7 @@ func (s *Service) prepare(ctx context.Context, name string, of EntrySource, m *m
 		return nil, err
 	}
 	return func(p progress.Func) (vm.Image, error) {
-		return s.assemble(ctx, vm.Image{Name: name, Source: source(from, found)}, from.String(), found, p)
+		return s.assemble(ctx, vm.Image{Name: name, Source: source(from, found)}, from.String(), found, nil, p)
 	}, nil
 }
 

@@ -74,6 +74,8 @@ type Service struct {
 	Options
 
 	making flight.Group[vm.Image]
+	// fair is fairBytes, but in tests.
+	fair int64
 	// mu is held while files and records change together.
 	mu sync.Mutex
 }
@@ -83,7 +85,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.RemoveAll == nil {
 		o.RemoveAll = func(_ context.Context, path string) error { return os.RemoveAll(path) }
 	}
-	s := &Service{Options: o}
+	s := &Service{Options: o, fair: fairBytes}
 	if err := os.MkdirAll(s.staging(), 0o700); err != nil {
 		return nil, err
 	}

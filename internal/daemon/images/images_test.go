@@ -288,11 +288,12 @@ func TestFailedBuilds(t *testing.T) {
 		"the builder": {func(o *Options, _ *memory) {
 			o.Catalog = catalogOf(failing(errs.New(errs.Unavailable, "no mirror")))
 		}, errs.Unavailable, "no mirror"},
-		"a full disk, said by the builder": {func(o *Options, _ *memory) { o.Catalog = catalogOf(failing(full)) }, errs.Unavailable, "the disk is full"},
+		"a full disk, said by the builder": {func(o *Options, _ *memory) { o.Catalog = catalogOf(failing(full)) }, errs.Unavailable, "is full"},
 		"a full disk, met by the writer": {func(o *Options, _ *memory) {
 			o.FromLayers = func(context.Context, string, ...io.Reader) (int64, error) { return 0, full }
-		}, errs.Unavailable, "the disk is full"},
-		"the store": {func(_ *Options, m *memory) { m.putErr = errors.New("locked") }, errs.Internal, "locked"},
+		}, errs.Unavailable, "is full"},
+		"a full disk, met by the store": {func(_ *Options, m *memory) { m.putErr = fullDatabaseError{} }, errs.Unavailable, "is full"},
+		"the store":                     {func(_ *Options, m *memory) { m.putErr = errors.New("locked") }, errs.Internal, "locked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory()
@@ -304,13 +305,19 @@ func TestFailedBuilds(t *testing.T) {
 			if errs.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v", err)
 			}
-			if full := c.want == "the disk is full"; full != (errs.HintOf(err) != "") {
+			if full := c.want == "is full"; full != (errs.HintOf(err) != "") {
 				t.Errorf("hint %q", errs.HintOf(err))
 			}
 			wantFiles(t, s)
 		})
 	}
 }
+
+// fullDatabaseError is as SQLite's is where there is no room.
+type fullDatabaseError struct{}
+
+func (fullDatabaseError) Error() string { return "database or disk is full (13)" }
+func (fullDatabaseError) Code() int     { return 13 }
 
 func TestUnknownRefs(t *testing.T) {
 	s := start(t, newMemory(), nil)

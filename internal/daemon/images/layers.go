@@ -18,22 +18,33 @@ import (
 // and containerd take three.
 const downloads = 3
 
-// Bounds of a layer when decompressed, in bytes: what is honest is below both, and a
-// bomb is caught before it fills the disk.
+// What all layers of an image may have together when decompressed: fairBytes, or fairFactor
+// times what comes of them. What is honest is below one of them, and a bomb, in however
+// many layers, is caught before it fills the disk.
 const (
-	fairLayer  = 8 << 30
+	fairBytes  = 8 << 30
 	fairFactor = 100
 )
 
-func maxUnpacked(l oci.Layer) int64 { return max(fairLayer, min(l.Size, oci.MaxLayer)*fairFactor) }
+// budget is what one image, or one file that is imported, may unpack to.
+func (s *Service) budget() *unpack.Budget { return unpack.NewBudget(s.fair, fairFactor) }
+
+// parts are the layers that an image is made of.
+type parts struct {
+	layers []oci.Layer
+	budget *unpack.Budget
+	// earned says that the layers came out of an archive whose bytes the budget has counted.
+	earned bool
+}
 
 // unpackLayers makes the base disk digest in dir of layers, while they come.
-func (s *Service) unpackLayers(ctx context.Context, dir, name, digest string, layers []oci.Layer, p progress.Func) (made, error) {
+func (s *Service) unpackLayers(ctx context.Context, dir, name, digest string, of parts, p progress.Func) (made, error) {
+	layers := of.layers
 	within, cancel := context.WithCancelCause(ctx)
 	t := newTally(p, "pulling "+name, layers)
 	readers := make([]io.Reader, len(layers))
 	for i, l := range layers {
-		readers[i] = &layerReader{ctx: within, s: s, l: l, tally: t}
+		readers[i] = &layerReader{ctx: within, s: s, of: of, l: l, tally: t}
 	}
 	var ahead sync.WaitGroup
 	ahead.Go(func() { s.fetchAhead(within, cancel, layers, t) })
@@ -90,6 +101,7 @@ func layerError(l oci.Layer, err error) error {
 type layerReader struct {
 	ctx   context.Context //nolint:containedctx // io.Reader has no room for it
 	s     *Service
+	of    parts
 	l     oci.Layer
 	tally *tally
 
@@ -123,10 +135,14 @@ func (r *layerReader) open() (err error) {
 	if r.blob, err = r.s.Blobs.Open(r.ctx, descriptor(r.l), blobs.Source(r.l.Source), r.tally.of(r.l)); err != nil {
 		return layerError(r.l, err)
 	}
-	if r.plain, err = unpack.Decompress(r.ctx, r.blob, maxUnpacked(r.l)); err != nil {
+	var packed io.Reader = r.blob
+	if !r.of.earned {
+		packed = r.of.budget.Earn(packed)
+	}
+	if r.plain, err = unpack.Decompress(r.ctx, packed, 0); err != nil {
 		return layerError(r.l, err)
 	}
-	r.r = unpack.Terminate(unpack.Verify(r.plain, r.l.DiffID))
+	r.r = unpack.Terminate(unpack.Verify(r.of.budget.Spend(r.plain), r.l.DiffID))
 	return nil
 }
 

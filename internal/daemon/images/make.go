@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ type made struct {
 // stage calls makeDisk with a folder of its own, and publishes what it has made as
 // the base disk of img.
 func (s *Service) stage(ctx context.Context, img vm.Image, makeDisk func(dir string) (made, error)) (_ vm.Image, err error) {
+	name := img.Name
 	dir, err := os.MkdirTemp(s.staging(), "")
 	if err != nil {
 		return vm.Image{}, s.explain(img.Name, err)
@@ -42,19 +44,37 @@ func (s *Service) stage(ctx context.Context, img vm.Image, makeDisk func(dir str
 	}
 	img.Digest, img.Path, img.Bytes, img.CreatedAt = m.digest, s.disk(m.digest), m.bytes, time.Now()
 	img.Source = cmp.Or(m.source, img.Source)
-	return s.publish(context.WithoutCancel(ctx), m, img)
+	if img, err = s.publish(context.WithoutCancel(ctx), m, img); err != nil {
+		return vm.Image{}, s.explain(name, err)
+	}
+	return img, nil
 }
 
-// explain names the image in an error, and a full disk as the user's to mend.
+// explain names the image in an error, and a full file system as the user's to mend. Which
+// one that is, who was writing to another than ours has said.
 func (s *Service) explain(name string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return errs.New(errs.Unavailable, "cannot make the image %q: the disk is full: %w", name, err).
-			WithHint("free some space for %s", s.Dirs.Images())
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), fullDatabase(err):
+		hint := errs.HintOf(err)
+		if hint == "" {
+			err = fmt.Errorf("the file system of %s is full: %w", s.Dirs.Images(), err)
+			hint = "free some space there, with banger image prune --all for one, then try again"
+		}
+		return errs.New(errs.Unavailable, "cannot make the image %q: %w", name, err).WithHint("%s", hint)
 	}
 	return errs.New(errs.KindOf(err), "cannot make the image %q: %w", name, err)
+}
+
+// fullDatabase says whether SQLite had no room for a record: SQLITE_FULL is 13 (its file
+// sqlite3.h).
+func fullDatabase(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err)
+	return ok && e.Code()&0xff == 13
 }
 
 // errStopped is what a source sees of a disk that cannot be written.

@@ -11,6 +11,7 @@ import (
 	"banger/internal/base/progress"
 	"banger/internal/blobs"
 	"banger/internal/oci"
+	"banger/internal/oci/unpack"
 	"banger/internal/vm"
 )
 
@@ -50,7 +51,7 @@ func (s *Service) Pull(ctx context.Context, reference, platform string, p progre
 		if err != nil {
 			return vm.Image{}, err
 		}
-		return s.assemble(ctx, vm.Image{Name: name, Source: source(from, found)}, from.String(), found, p)
+		return s.assemble(ctx, vm.Image{Name: name, Source: source(from, found)}, from.String(), found, nil, p)
 	})
 }
 
@@ -120,8 +121,9 @@ func source(from oci.Reference, found *oci.Image) string {
 }
 
 // assemble makes img of an OCI image: its base disk, unless that is here, and its
-// record.
-func (s *Service) assemble(ctx context.Context, img vm.Image, reference string, found *oci.Image, p progress.Func) (vm.Image, error) {
+// record. spent is the budget of the file that the layers have come from; nil if they
+// come from a registry.
+func (s *Service) assemble(ctx context.Context, img vm.Image, reference string, found *oci.Image, spent *unpack.Budget, p progress.Func) (vm.Image, error) {
 	img.Config, img.Origin = configOf(found.Config.Config), originOf(reference, found)
 	img.Documents = &vm.ImageDocuments{Manifest: found.Manifest, Config: found.RawConfig}
 	if err := img.Config.Check(); err != nil {
@@ -132,7 +134,11 @@ func (s *Service) assemble(ctx context.Context, img vm.Image, reference string, 
 		return got, err
 	}
 	for try := 1; ; try++ {
-		got, err := s.stage(ctx, img, func(dir string) (made, error) { return s.unpackLayers(ctx, dir, img.Name, digest, found.Layers, p) })
+		of := parts{layers: found.Layers, budget: spent, earned: spent != nil}
+		if !of.earned {
+			of.budget = s.budget()
+		}
+		got, err := s.stage(ctx, img, func(dir string) (made, error) { return s.unpackLayers(ctx, dir, img.Name, digest, of, p) })
 		if !errors.Is(err, blobs.ErrDamaged) || try == maxDamaged {
 			return got, err
 		}

@@ -37,8 +37,8 @@ type Image struct {
 type Options struct {
 	// Platform is the one whose images are wanted.
 	Platform oci.Platform
-	// Max bounds the archive when decompressed, in bytes; 0 is no bound.
-	Max int64
+	// Budget bounds the archive when decompressed; nil is no bound.
+	Budget *unpack.Budget
 }
 
 // Bounds of an archive.
@@ -57,12 +57,19 @@ const (
 // of r and of put come as they are. When ctx ends, Read returns after the Read of r that
 // is under way, which r's owner must end.
 func Read(ctx context.Context, r io.Reader, o Options, put Put) ([]*Image, error) {
-	plain, err := unpack.Decompress(ctx, r, o.Max)
+	if o.Budget != nil {
+		r = o.Budget.Earn(r)
+	}
+	stream, err := unpack.Decompress(ctx, r, 0)
 	if err != nil {
 		return nil, err
 	}
+	var plain io.Reader = stream
+	if o.Budget != nil {
+		plain = o.Budget.Spend(plain)
+	}
 	members := newMembers(maxDocuments)
-	if err := errors.Join(members.read(ctx, plain, put), plain.Close()); err != nil {
+	if err := errors.Join(members.read(ctx, plain, put), stream.Close()); err != nil {
 		return nil, err
 	}
 	return members.images(ctx, o.Platform)

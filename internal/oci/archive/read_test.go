@@ -298,13 +298,17 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}
 	o := opts
-	o.Max = int64(len(whole)) - 1
-	if _, err := archive.Read(t.Context(), bytes.NewReader(whole), o, newKeeper().put); errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), "which is the limit") {
-		t.Errorf("more than Max: %v", err)
+	var gz bytes.Buffer
+	if _, err := archive.Pack(t.Context(), &gz, bytes.NewReader(whole), unpack.Gzip); err != nil {
+		t.Fatal(err)
 	}
-	o.Max++
-	if _, err := archive.Read(t.Context(), bytes.NewReader(whole), o, newKeeper().put); err != nil {
-		t.Errorf("Max: %v", err)
+	o.Budget = unpack.NewBudget(int64(len(whole))-1, 1)
+	if _, err := archive.Read(t.Context(), bytes.NewReader(gz.Bytes()), o, newKeeper().put); errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), "which is the bound") {
+		t.Errorf("more than the budget: %v", err)
+	}
+	o.Budget = unpack.NewBudget(int64(len(whole)), 1)
+	if _, err := archive.Read(t.Context(), bytes.NewReader(gz.Bytes()), o, newKeeper().put); err != nil {
+		t.Errorf("the budget: %v", err)
 	}
 	broken := errors.New("the cable is broken")
 	for n := 0; n < len(whole)/512; n += 3 {

@@ -205,7 +205,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(tarOf(f, member{name: "index.json", content: marshal(f, v1.IndexManifest{})}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o := opts
-		o.Max = 1 << 20
+		o.Budget = unpack.NewBudget(1<<20, 1)
 		k := newKeeper()
 		images, err := archive.Read(t.Context(), bytes.NewReader(b), o, k.put)
 		if err != nil {
