@@ -7,9 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"banger/internal/base/testneed"
 )
+
+// dockerTimeout bounds dockerd's start: some hundred runs of iptables, under emulation.
+const dockerTimeout = 10 * time.Minute
 
 // TestDockerInsideAGuest makes the catalog's images with Docker. In their guests, which
 // have no network card, containers run and are built: Docker's bridge is the guest's own.
@@ -46,7 +50,7 @@ func dockerIn(t *testing.T, release string, root []byte) {
 	// It waits for the start, but not for the init to listen.
 	up := func() {
 		t.Helper()
-		eventually(t, commandTimeout, "dockerd runs", func() bool {
+		eventually(t, dockerTimeout, "dockerd runs", func() bool {
 			return shared.banger(t, "vm", "exec", name, "--", "systemctl", "start", "docker").code == 0
 		})
 	}
