@@ -95,7 +95,9 @@ func newImageJSON(i *bangerv1.Image) imageJSON {
 }
 
 func (a *app) imageCommand() *cobra.Command {
-	c := group("image", "Manage images", "")
+	c := group("image", "Manage images", `An image is a read-only disk that VMs share; what a VM changes is on disks of its own. The
+first use of one makes it: of the catalog ("banger image list" shows what that has), else
+of an image that a registry has, so "--image alpine" and "--image ghcr.io/org/app:2" work.`)
 	c.AddCommand(a.imageListCommand(), a.imageShowCommand(), a.imageHistoryCommand(), a.imagePullCommand(), a.imageImportCommand(), a.imageExportCommand(),
 		a.imageBuildCommand(), a.imageTagCommand(), a.imageDeleteCommand(), a.imagePruneCommand())
 	return c
