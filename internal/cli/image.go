@@ -2,7 +2,6 @@ package cli
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -204,7 +203,9 @@ LABEL. They are what "vm run" and "vm exec" begin with.`,
 			defer closeIn()
 			req.Source = source
 			return withDaemon(cmd.Context(), func(c *client.Client) error {
-				return a.importTar(cmd.Context(), c, req, in)
+				return upload(cmd.Context(), c.Images.Import, req,
+					func(s bangerv1connect.ImageServiceImportClientStream) error { return sendTar(s, in) },
+					func(s bangerv1connect.ImageServiceImportClientStream) error { return a.followImage(s.Receive) })
 			})
 		},
 	}
@@ -228,12 +229,9 @@ func (a *app) openTar(path string) (in io.Reader, source string, closeIn func(),
 		in, closeIn, err := openLayout(path)
 		return in, filepath.Base(path), closeIn, err
 	}
-	f, err := os.Open(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, "", nil, errs.New(errs.NotFound, "cannot open the tar: %w", err)
-	case err != nil:
-		return nil, "", nil, errs.New(errs.Invalid, "cannot open the tar: %w", err)
+	f, err := openInput(path, "the tar")
+	if err != nil {
+		return nil, "", nil, err
 	}
 	return f, filepath.Base(path), func() { _ = f.Close() }, nil
 }
@@ -261,32 +259,6 @@ func openLayout(path string) (io.Reader, func(), error) {
 		<-done
 		_ = root.Close()
 	}, nil
-}
-
-// importTar sends the header, then the tar, and shows what becomes of it.
-func (a *app) importTar(ctx context.Context, c *client.Client, header *bangerv1.ImageImportRequest, in io.Reader) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s, err := c.Images.Import(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := s.Send(header); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	// Not waited for: standard input's read cannot be interrupted. It ends with it,
-	// and a cancelled stream takes nothing more.
-	go func() {
-		if err := sendTar(s, in); err != nil {
-			cancel(err)
-		}
-	}()
-	err = a.followImage(s.Receive)
-	if cause := context.Cause(ctx); cause != nil && err != nil {
-		return cause
-	}
-	return err
 }
 
 // sendTar sends in to its end. The stream's own failures are the receiver's to

@@ -124,7 +124,11 @@ func (a *app) importKernel(ctx context.Context, header *bangerv1.KernelImportReq
 		}
 		parts = append(parts, kernelPart{kind: bangerv1.KernelImportRequest_PART_MODULES, r: r, close: func() { _ = r.Close() }})
 	}
-	return withDaemon(ctx, func(c *client.Client) error { return a.sendKernel(ctx, c, header, parts) })
+	return withDaemon(ctx, func(c *client.Client) error {
+		return upload(ctx, c.Kernels.Import, header,
+			func(s bangerv1connect.KernelServiceImportClientStream) error { return sendParts(s, parts) },
+			func(s bangerv1connect.KernelServiceImportClientStream) error { return a.followKernel(s.Receive) })
+	})
 }
 
 // kernelPart is one file of a kernel, as bytes.
@@ -132,32 +136,6 @@ type kernelPart struct {
 	kind  bangerv1.KernelImportRequest_Part
 	r     io.Reader
 	close func()
-}
-
-// sendKernel sends the header, then the parts, and shows what becomes of them.
-func (a *app) sendKernel(ctx context.Context, c *client.Client, header *bangerv1.KernelImportRequest, parts []kernelPart) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s, err := c.Kernels.Import(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := s.Send(header); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	// Not waited for: standard input's read cannot be interrupted. It ends with it,
-	// and a cancelled stream takes nothing more.
-	go func() {
-		if err := sendParts(s, parts); err != nil {
-			cancel(err)
-		}
-	}()
-	err = a.followKernel(s.Receive)
-	if cause := context.Cause(ctx); cause != nil && err != nil {
-		return cause
-	}
-	return err
 }
 
 // sendParts sends all parts to their ends. The stream's own failures are the
